@@ -1,0 +1,1 @@
+"""The owner of IP state: the only process that touches SQL."""

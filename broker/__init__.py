@@ -1,0 +1,1 @@
+"""All AMQP and no business words."""

@@ -1,0 +1,1 @@
+"""The composition root: settings, entry points and private local services."""

@@ -1,0 +1,1 @@
+"""One per node: makes networks exist there and wires pods."""

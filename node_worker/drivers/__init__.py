@@ -1,0 +1,1 @@
+"""One file per driver, each with the verbs ensure, remove and attach."""

@@ -1,0 +1,1 @@
+"""The shared vocabulary: every message, reply and event, and the errors."""
