@@ -1,0 +1,145 @@
+"""Networks: their definition, the request that creates one, and what is known of one."""
+
+from ipaddress import IPv4Network
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.errors import ErrorBody
+from schemas.fields import Address, Cidr, Ifname, NetworkName, NodeName, OwnerPattern, RequestId
+from schemas.message import PAGE_LIMIT, Message, Page, Query, Request
+
+NetworkState = Literal["creating", "active", "failed", "deleting", "deleted"]
+RolloutState = Literal["pending", "ready", "error", "removed"]
+
+
+class Subnet(Message):
+    """One CIDR of a network and, where it has one, its gateway."""
+
+    cidr: Cidr
+    gateway: Address | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        net = self.cidr
+        longest = 30 if isinstance(net, IPv4Network) else 126
+        if net.prefixlen > longest:
+            raise ValueError(f"{net} has no room for pods: use a prefix of /{longest} or shorter")
+        if net.prefixlen == 0:
+            raise ValueError(f"{net} is every address there is: name a part of it")
+        if net.is_multicast or net.is_loopback or net.is_link_local or net.network_address.is_unspecified:
+            raise ValueError(f"{net} cannot be given to pods: multicast, loopback, link-local or 'this'")
+        mapped = getattr(net.network_address, "ipv4_mapped", None)
+        if mapped is not None:
+            raise ValueError(f"{net} is IPv4 in IPv6-mapped form: write the IPv4 network")
+        if self.gateway is not None:
+            self._check_gateway(self.gateway)
+        return self
+
+    def _check_gateway(self, gateway: Any) -> None:
+        if gateway.version != self.cidr.version or gateway not in self.cidr:
+            raise ValueError(f"gateway {gateway} lies outside {self.cidr}")
+        edges = {self.cidr.network_address}
+        if self.cidr.version == 4:
+            edges.add(self.cidr.broadcast_address)
+        if gateway in edges:
+            raise ValueError(f"gateway {gateway} is the network or broadcast address of {self.cidr}")
+
+
+class BridgeDriver(Message):
+    """A Linux bridge on every node; `uplink` is the node's interface that joins it, if any."""
+
+    type: Literal["bridge"] = "bridge"
+    uplink: Ifname | None = None
+
+
+def _shorthand(value: Any) -> Any:
+    """`"driver": "bridge"` is `"driver": {"type": "bridge"}`."""
+    return {"type": value} if isinstance(value, str) else value
+
+
+Driver = Annotated[BridgeDriver, BeforeValidator(_shorthand)]
+
+
+class NetworkDefinition(Message):
+    """What makes two networks the same: everything but the name and the state."""
+
+    driver: Driver = Field(default_factory=BridgeDriver)
+    subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=16)
+    mtu: int = Field(default=1500, ge=1280, le=65535)
+    owners: tuple[OwnerPattern, ...] = Field(default=(), max_length=256)
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        for i, one in enumerate(self.subnets):
+            for other in self.subnets[i + 1 :]:
+                if one.cidr.version == other.cidr.version and one.cidr.overlaps(other.cidr):
+                    raise ValueError(f"subnets {one.cidr} and {other.cidr} overlap")
+        return self
+
+
+class NodeResult(Message):
+    """What one node said of one network."""
+
+    node: NodeName
+    state: RolloutState
+    error: ErrorBody | None = None
+
+
+class NetworkView(Message):
+    """A network as people see it. `version` grows with every change."""
+
+    network: NetworkName
+    definition: NetworkDefinition
+    state: NetworkState
+    version: int
+    total: int = 0
+    used: int = 0
+    nodes: tuple[NodeResult, ...] = ()
+
+
+class NetworkCreate(NetworkDefinition, Request):
+    """Create a network on every ready node. Answered when all have reported, or at the deadline.
+
+    Errors: `network_exists` (another definition under this name), `rollout_failed` (with each node's own
+    error; the network was taken back everywhere).
+    """
+
+    NAME: ClassVar[str] = "network.create"
+    ANSWER: ClassVar[type[Message]] = NetworkView
+
+    request_id: RequestId
+    network: NetworkName
+    deadline_s: float = Field(default=30, ge=1, le=600)
+
+    @property
+    def definition(self) -> NetworkDefinition:
+        """The part that is compared with a network of the same name."""
+        return NetworkDefinition.model_validate(
+            self.model_dump(include=set(NetworkDefinition.model_fields), mode="python")
+        )
+
+
+class NetworkPage(Page):
+    """One page of networks, by name."""
+
+    networks: tuple[NetworkView, ...]
+
+
+class NetworkList(Query):
+    """All networks, by name."""
+
+    NAME: ClassVar[str] = "network.list"
+    ANSWER: ClassVar[type[Message]] = NetworkPage
+
+    after: str | None = None
+    limit: int = PAGE_LIMIT
+
+
+class NetworkShow(Query):
+    """One network with its state node by node. Errors: `network_unknown`."""
+
+    NAME: ClassVar[str] = "network.show"
+    ANSWER: ClassVar[type[Message]] = NetworkView
+
+    network: NetworkName
