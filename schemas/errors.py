@@ -30,6 +30,7 @@ class Code(StrEnum):
     RANGE_INVALID = "range_invalid"
     RANGE_IN_USE = "range_in_use"
     OWNER_FORBIDDEN = "owner_forbidden"
+    OWNER_PINNED = "owner_pinned"
     OWNER_ATTACHED_ELSEWHERE = "owner_attached_elsewhere"
     ATTACHMENT_RELEASED = "attachment_released"
     ATTACHMENT_CONFLICT = "attachment_conflict"

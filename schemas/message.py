@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorBody
+from schemas.fields import RequestId
 
 MAX_BODY_BYTES = 64 * 1024
 """Bodies over this size are refused (DESIGN section 4)."""
@@ -37,6 +38,12 @@ class Request(Message):
         """The name whose requests must stay in order: the network's, or the node's where there is none."""
         key = getattr(self, "network", None) or getattr(self, "node", None)
         return str(key) if key else ""
+
+
+class Administrative(Request):
+    """A change that people make. `request_id` names the attempt: repeating it gives the stored answer."""
+
+    request_id: RequestId
 
 
 class Query(Request):

@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.errors import ErrorBody
-from schemas.fields import Address, Cidr, Ifname, NetworkName, NodeName, OwnerPattern, RequestId
-from schemas.message import PAGE_LIMIT, Message, Page, Query, Request
+from schemas.fields import Address, Cidr, Ifname, NetworkName, NodeName, OwnerPattern
+from schemas.message import PAGE_LIMIT, Administrative, Message, Page, Query
 
 NetworkState = Literal["creating", "active", "failed", "deleting", "deleted"]
 RolloutState = Literal["pending", "ready", "error", "removed"]
@@ -98,7 +98,7 @@ class NetworkView(Message):
     nodes: tuple[NodeResult, ...] = ()
 
 
-class NetworkCreate(NetworkDefinition, Request):
+class NetworkCreate(NetworkDefinition, Administrative):
     """Create a network on every ready node. Answered when all have reported, or at the deadline.
 
     Errors: `network_exists` (another definition under this name), `rollout_failed` (with each node's own
@@ -108,7 +108,6 @@ class NetworkCreate(NetworkDefinition, Request):
     NAME: ClassVar[str] = "network.create"
     ANSWER: ClassVar[type[Message]] = NetworkView
 
-    request_id: RequestId
     network: NetworkName
     deadline_s: float = Field(default=30, ge=1, le=600)
 

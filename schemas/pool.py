@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_serializer, model_validator
 
-from schemas.fields import Address, NetworkName, OwnerPattern, PoolName, RequestId
-from schemas.message import PAGE_LIMIT, Message, Page, Query, Request
+from schemas.fields import Address, NetworkName, OwnerPattern, PoolName
+from schemas.message import PAGE_LIMIT, Administrative, Message, Page, Query
 
 DEFAULT_POOL = "default"
 Policy = Literal["shared", "pinned", "reserved"]
@@ -79,7 +79,7 @@ class PoolView(PoolDefinition):
     used: int
 
 
-class PoolCreate(PoolDefinition, Request):
+class PoolCreate(PoolDefinition, Administrative):
     """Carve ranges out of a network's default pool.
 
     Errors: `network_unknown`, `pool_exists` (another definition under this name), `range_invalid` (outside
@@ -89,7 +89,6 @@ class PoolCreate(PoolDefinition, Request):
     NAME: ClassVar[str] = "pool.create"
     ANSWER: ClassVar[type[Message]] = PoolView
 
-    request_id: RequestId
     network: NetworkName
     pool: PoolName
 

@@ -1,0 +1,1 @@
+"""One function for each request: `handle(request, delivery, work) -> outcome`. Load, decide, save."""

@@ -1,0 +1,86 @@
+"""What leaves the allocator after a commit: nudges to nodes, and answers of jobs to those who wait."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import structlog
+from sqlalchemy import Connection, RowMapping
+
+from allocator.database import Database
+from allocator.store import requests
+from allocator.timers import Timers
+from allocator.work import Notice
+from broker.consumer import Unavailable
+from schemas.errors import ServiceError
+from schemas.message import Answer, Message
+from schemas.node import Nudge
+
+_PAGE = 100
+_EVERY_S = 1.0
+
+log = structlog.get_logger("moorage.allocator")
+
+
+class Post(Protocol):
+    """Where messages go: `broker.poster.Poster`, or a fake in unit tests."""
+
+    async def answer(self, reply_to: str, correlation_id: str, request_name: str, answer: Answer) -> None:
+        """Deliver a job's answer; returns once the broker has it."""
+
+    async def nudge(self, node: str, message: Message) -> None:
+        """Tell a node to sync."""
+
+
+class Outbox:
+    """Sends what commits left to be sent, and runs the timers. Answers survive a crash, nudges need not."""
+
+    def __init__(self, database: Database, post: Post, loop: asyncio.AbstractEventLoop) -> None:
+        self._database = database
+        self._post = post
+        self._loop = loop
+        self._wake = asyncio.Event()
+        self._notices: deque[Notice] = deque()
+
+    def after_commit(self, notices: Sequence[Notice]) -> None:
+        """Called from the database's thread after each commit."""
+        self._notices.extend(notices)
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def run(self, timers: Timers) -> None:
+        """Until cancelled: send at each commit, and look once a second for what others left behind."""
+        while True:
+            try:
+                await asyncio.to_thread(timers.tick)
+                await self._send()
+            except Unavailable as away:
+                log.warning("outbox waits", reason=str(away))
+            except ServiceError as error:
+                log.warning("outbox waits", reason=str(error))
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(_EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _send(self) -> None:
+        while self._notices:
+            notice = self._notices.popleft()
+            await self._post.nudge(notice.node, Nudge(network=notice.network, version=notice.version))
+        for row in await asyncio.to_thread(self._database.run, _unsent):
+            answer = Answer.model_validate(row["answer"])
+            for reply_to, correlation_id in row["waiters"]:
+                await self._post.answer(reply_to, correlation_id, row["name"], answer)
+            await asyncio.to_thread(self._mark_sent, row["request_id"])
+
+    def _mark_sent(self, request_id: str) -> None:
+        self._database.run(lambda connection: requests.sent(connection, request_id))
+
+
+def _unsent(connection: Connection) -> list[RowMapping]:
+    return requests.unsent(connection, _PAGE)

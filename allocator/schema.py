@@ -1,0 +1,67 @@
+"""The schema's version: `upgrade` brings a database up to this code, `check` says whether it is."""
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from schemas.errors import Code, ServiceError
+
+_LOCK = "moorage.schema"
+_LOCK_S = 60
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "allocator:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(engine: Engine) -> str:
+    """Apply all missing revisions and return the one the database is at now.
+
+    Safe to call again, also after a kill: every revision is one statement. Two callers wait for one another
+    through a named lock of the server. Raises `unavailable` when the other takes over a minute.
+    """
+    with engine.connect() as connection:
+        got = connection.execute(text("SELECT GET_LOCK(:name, :wait)"), {"name": _LOCK, "wait": _LOCK_S})
+        if got.scalar() != 1:
+            raise ServiceError(
+                Code.UNAVAILABLE, f"another schema upgrade holds the lock {_LOCK}; try again when it is done"
+            )
+        connection.commit()
+        try:
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK})
+        return current(connection) or ""
+
+
+def current(connection: Connection) -> str | None:
+    """The revision that the database is at; None for an empty one."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The newest revision that this code knows."""
+    found = ScriptDirectory.from_config(_config()).get_current_head()
+    assert found is not None  # noqa: S101  there are revisions
+    return found
+
+
+def check(engine: Engine) -> None:
+    """Raise `not_provisioned` unless the database is at this code's revision."""
+    with engine.connect() as connection:
+        found = current(connection)
+    if found != head():
+        raise ServiceError(
+            Code.NOT_PROVISIONED,
+            f"the database is at revision {found or 'none'}, this code needs {head()}: run "
+            "`moorage db upgrade`",
+            found=found,
+            needed=head(),
+        )

@@ -1,0 +1,123 @@
+"""Nodes and rollouts: who is there, and how far each is with each network."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, RowMapping, and_, func, or_, select, update
+from sqlalchemy.dialects.mysql import insert
+
+from allocator import tables as t
+
+PRESENT = ("creating", "active")
+"""Network states in which every node has to have the network."""
+
+
+def seen(connection: Connection, name: str, session: UUID, now: datetime) -> bool:
+    """Note a sign of life of the node's known session; False when that session is not known."""
+    result = connection.execute(
+        update(t.nodes)
+        .where(t.nodes.c.name == name, t.nodes.c.session == session)
+        .values(state="ready", last_seen=now)
+    )
+    return result.rowcount > 0
+
+
+def join(connection: Connection, name: str, session: UUID, now: datetime) -> None:
+    """Make the node known and ready under this session."""
+    values = {"session": session, "state": "ready", "last_seen": now}
+    statement = insert(t.nodes).values(name=name, **values)
+    connection.execute(statement.on_duplicate_key_update(**values))
+
+
+def mark_lost(connection: Connection, before: datetime) -> int:
+    """Mark the ready nodes lost that were not heard of since `before`; how many. Nothing else moves."""
+    statement = update(t.nodes).where(t.nodes.c.state == "ready", t.nodes.c.last_seen < before)
+    return connection.execute(statement.values(state="lost")).rowcount
+
+
+def ready(connection: Connection) -> list[str]:
+    """The names of all ready nodes."""
+    statement = select(t.nodes.c.name).where(t.nodes.c.state == "ready").order_by(t.nodes.c.name)
+    return list(connection.execute(statement).scalars())
+
+
+def present_versions(connection: Connection) -> list[Row[tuple[str, int]]]:
+    """Name and version of each network that every node has to have."""
+    statement = select(t.networks.c.name, t.networks.c.version).where(t.networks.c.state.in_(PRESENT))
+    return list(connection.execute(statement))
+
+
+def desired(connection: Connection, node: str, after: str, limit: int) -> list[RowMapping]:
+    """Networks the node must have, and those it must still get rid of, by name."""
+    joined = t.networks.outerjoin(
+        t.rollouts, and_(t.rollouts.c.network_id == t.networks.c.id, t.rollouts.c.node == node)
+    )
+    statement = (
+        select(t.networks.c.name, t.networks.c.version, t.networks.c.state, t.networks.c.definition)
+        .select_from(joined)
+        .where(
+            t.networks.c.name > after,
+            or_(
+                t.networks.c.state.in_(PRESENT),
+                and_(t.rollouts.c.node.is_not(None), t.rollouts.c.state != "removed"),
+            ),
+        )
+        .order_by(t.networks.c.name)
+        .limit(limit)
+    )
+    return list(connection.execute(statement).mappings())
+
+
+def start_rollout(connection: Connection, network_id: int, nodes: Iterable[str], version: int) -> None:
+    """Forget what was said of older versions; these nodes are now to report `version`."""
+    connection.execute(t.rollouts.delete().where(t.rollouts.c.network_id == network_id))
+    rows = [
+        {"network_id": network_id, "node": node, "version": version, "state": "pending", "error": None}
+        for node in nodes
+    ]
+    if rows:
+        connection.execute(t.rollouts.insert(), rows)
+
+
+def note_report(
+    connection: Connection,
+    network_id: int,
+    node: str,
+    *,
+    version: int,
+    state: str,
+    error: Mapping[str, Any] | None,
+) -> None:
+    """What the node said of this version."""
+    values = {"version": version, "state": state, "error": error}
+    statement = insert(t.rollouts).values(network_id=network_id, node=node, **values)
+    connection.execute(statement.on_duplicate_key_update(**values))
+
+
+def page(connection: Connection, after: str, limit: int) -> list[RowMapping]:
+    """One row more than the page of nodes, by name, with what is on each."""
+    on_node = t.rollouts.c.node == t.nodes.c.name
+    counts = [
+        select(func.count())
+        .select_from(t.rollouts)
+        .where(on_node, t.rollouts.c.state == state)
+        .scalar_subquery()
+        .label(label)
+        for state, label in (("ready", "ready"), ("error", "errors"))
+    ]
+    attached = (
+        select(func.count(t.allocations.c.attachment_id.distinct()))
+        .where(t.allocations.c.node == t.nodes.c.name, t.allocations.c.state == "attached")
+        .scalar_subquery()
+        .label("attached")
+    )
+    statement = select(t.nodes, *counts, attached).where(t.nodes.c.name > after)
+    return list(connection.execute(statement.order_by(t.nodes.c.name).limit(limit + 1)).mappings())
+
+
+def rollout(connection: Connection, network_id: int) -> list[RowMapping]:
+    """What each node said, by name."""
+    statement = select(t.rollouts).where(t.rollouts.c.network_id == network_id)
+    return list(connection.execute(statement.order_by(t.rollouts.c.node)).mappings())

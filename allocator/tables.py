@@ -1,0 +1,242 @@
+"""The SQL schema as SQLAlchemy Core tables. Every constraint has a name that means something."""
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import BINARY, DATETIME, VARCHAR
+from sqlalchemy.engine import Dialect
+
+from schemas.fields import IPAddress
+
+_V4_PREFIX = b"\x00" * 10 + b"\xff\xff"
+
+
+class AddressType(TypeDecorator[IPAddress]):
+    """An address as 16 bytes, IPv4 as `::ffff:a.b.c.d`, so that both families order and index alike.
+
+    BINARY(16) pads shorter values with zeros in silence, hence one place that converts.
+    """
+
+    impl = BINARY(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: IPAddress | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        """To 16 bytes."""
+        if value is None:
+            return None
+        return value.packed if isinstance(value, IPv6Address) else _V4_PREFIX + value.packed
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> IPAddress | None:  # noqa: ARG002
+        """From 16 bytes."""
+        if value is None:
+            return None
+        raw = bytes(value)
+        return IPv4Address(raw[12:]) if raw.startswith(_V4_PREFIX) else IPv6Address(raw)
+
+
+class UuidType(TypeDecorator[UUID]):
+    """A UUID as 16 bytes."""
+
+    impl = BINARY(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
+        """To 16 bytes."""
+        return None if value is None else value.bytes
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> UUID | None:  # noqa: ARG002
+        """From 16 bytes."""
+        return None if value is None else UUID(bytes=bytes(value))
+
+
+def name_type(length: int) -> VARCHAR:
+    """A name: compared byte by byte, so that no collation makes two names one."""
+    return VARCHAR(length, charset="ascii", collation="ascii_bin")
+
+
+def _network_ref(constraint: str) -> Column[int]:
+    return Column("network_id", BigInteger, ForeignKey("networks.id", name=constraint), nullable=False)
+
+
+OWNER = name_type(320)
+NAME = name_type(63)
+NODE = name_type(200)
+TIME = DATETIME(fsp=6)
+_ENGINE: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+
+metadata = MetaData()
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    **_ENGINE,
+)
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    Column("name", NAME, nullable=False),
+    Column("state", name_type(16), nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("relayed_seq", BigInteger, nullable=False),
+    Column("definition", JSON, nullable=False),
+    Column("since", TIME, nullable=False),
+    UniqueConstraint("name", name="uq_networks_name"),
+    **_ENGINE,
+)
+
+subnets = Table(
+    "subnets",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _network_ref("fk_subnets_network"),
+    Column("base", AddressType, nullable=False),
+    Column("prefix", SmallInteger, nullable=False),
+    Column("gateway", AddressType, nullable=True),
+    UniqueConstraint("network_id", "base", name="uq_subnets_base"),
+    **_ENGINE,
+)
+
+pools = Table(
+    "pools",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _network_ref("fk_pools_network"),
+    Column("name", NAME, nullable=False),
+    Column("policy", name_type(16), nullable=False),
+    Column("owners", JSON, nullable=False),
+    Column("cooldown_s", Integer, nullable=False),
+    UniqueConstraint("network_id", "name", name="uq_pools_name"),
+    **_ENGINE,
+)
+
+# `cursor` is the next address that was never used; NULL once there is none left.
+ranges = Table(
+    "ranges",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _network_ref("fk_ranges_network"),
+    Column("pool_id", BigInteger, ForeignKey("pools.id", name="fk_ranges_pool"), nullable=False),
+    Column("family", SmallInteger, nullable=False),
+    Column("first", AddressType, nullable=False),
+    Column("last", AddressType, nullable=False),
+    Column("cursor", AddressType, nullable=True),
+    Column("used", BigInteger, nullable=False),
+    UniqueConstraint("network_id", "first", name="uq_ranges_first"),
+    Index("ix_ranges_pool", "pool_id", "family", "first"),
+    **_ENGINE,
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _network_ref("fk_allocations_network"),
+    Column("range_id", BigInteger, ForeignKey("ranges.id", name="fk_allocations_range"), nullable=False),
+    Column("family", SmallInteger, nullable=False),
+    Column("address", AddressType, nullable=False),
+    Column("state", name_type(16), nullable=False),
+    Column("since", TIME, nullable=False),
+    Column("owner", OWNER, nullable=True),
+    Column("pinned_owner", OWNER, nullable=True),
+    Column("ifname", name_type(15), nullable=True),
+    Column("mac", name_type(17), nullable=True),
+    Column("node", NODE, nullable=True),
+    Column("container_id", name_type(255), nullable=True),
+    Column("attachment_id", UuidType, nullable=True),
+    UniqueConstraint("network_id", "address", name="uq_allocations_address"),
+    UniqueConstraint("network_id", "pinned_owner", "ifname", "family", name="uq_allocations_pinned_owner"),
+    UniqueConstraint("attachment_id", "family", name="uq_allocations_attachment"),
+    UniqueConstraint("network_id", "family", "mac", name="uq_allocations_mac"),
+    Index("ix_allocations_free", "range_id", "state", "since"),
+    Index("ix_allocations_container", "node", "container_id"),
+    **_ENGINE,
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", NODE, primary_key=True),
+    Column("session", UuidType, nullable=False),
+    Column("fenced_session", UuidType, nullable=True),
+    Column("state", name_type(16), nullable=False),
+    Column("last_seen", TIME, nullable=False),
+    **_ENGINE,
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    _network_ref("fk_rollouts_network"),
+    Column("node", NODE, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("state", name_type(16), nullable=False),
+    Column("error", JSON(none_as_null=True), nullable=True),
+    PrimaryKeyConstraint("network_id", "node", name="pk_rollouts"),
+    **_ENGINE,
+)
+
+# `deadline` set: the job is open, its answer (if any) is held back. `waiters`: the (reply_to,
+# correlation_id) pairs still to be told.
+requests = Table(
+    "requests",
+    metadata,
+    Column("request_id", name_type(64), primary_key=True),
+    Column("name", NAME, nullable=False),
+    _network_ref("fk_requests_network"),
+    Column("fingerprint", name_type(64), nullable=False),
+    Column("answer", JSON(none_as_null=True), nullable=True),
+    Column("waiters", JSON, nullable=False),
+    Column("has_waiters", SmallInteger, nullable=False),
+    Column("deadline", TIME, nullable=True),
+    Column("created_at", TIME, nullable=False),
+    Index("ix_requests_network", "network_id", "created_at"),
+    Index("ix_requests_deadline", "deadline"),
+    Index("ix_requests_waiters", "has_waiters", "created_at"),
+    **_ENGINE,
+)
+
+history = Table(
+    "history",
+    metadata,
+    _network_ref("fk_history_network"),
+    Column("seq", BigInteger, nullable=False, autoincrement=False),
+    Column("at", TIME, nullable=False),
+    Column("event", name_type(32), nullable=False),
+    Column("pool", NAME, nullable=True),
+    Column("address", AddressType, nullable=True),
+    Column("owner", OWNER, nullable=True),
+    Column("mac", name_type(17), nullable=True),
+    Column("ifname", name_type(15), nullable=True),
+    Column("node", NODE, nullable=True),
+    Column("container_id", name_type(255), nullable=True),
+    Column("attachment_id", UuidType, nullable=True),
+    Column("user_id", name_type(255), nullable=True),
+    Column("actor", VARCHAR(255), nullable=True),
+    Column("details", JSON, nullable=False),
+    PrimaryKeyConstraint("network_id", "seq", name="pk_history"),
+    Index("ix_history_address", "network_id", "address", "seq"),
+    Index("ix_history_owner", "network_id", "owner", "seq"),
+    Index("ix_history_node", "network_id", "node", "seq"),
+    Index("ix_history_attachment", "attachment_id"),
+    **_ENGINE,
+)

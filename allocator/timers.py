@@ -1,0 +1,64 @@
+"""What happens because time passed: jobs past their deadline, nodes that fell silent.
+
+Every statement is guarded, so any number of allocators may run them side by side.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+
+from sqlalchemy import Connection
+
+from allocator import rollout
+from allocator.database import Database
+from allocator.store import networks, nodes, requests
+from allocator.work import Notice, Work
+
+LOST_AFTER_S = 35
+"""A node is lost after three heartbeats of 10 s and some slack, in seconds."""
+
+_USER = "allocator"
+_AT_ONCE = 50
+
+
+class Timers:
+    """The allocator's timers; `tick` is called about once a second."""
+
+    def __init__(
+        self,
+        database: Database,
+        after_commit: Callable[[Sequence[Notice]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database = database
+        self._after_commit = after_commit
+        self._clock = clock
+        self._started = clock()
+
+    def tick(self) -> None:
+        """Move on what is due. Raises `Unavailable` while the database is away."""
+        for name in self._database.run(_overdue):
+            self._after_commit(self._database.run(partial(_expire, name=name)))
+        # An allocator that has just started has not had the time to hear of anybody.
+        if self._clock() - self._started > LOST_AFTER_S:
+            self._database.run(_mark_lost)
+
+
+def _overdue(connection: Connection) -> list[str]:
+    return requests.overdue(connection, networks.database_time(connection), _AT_ONCE)
+
+
+def _expire(connection: Connection, name: str) -> list[Notice]:
+    work = Work(connection)
+    network = work.find_network(name)
+    # Another allocator may have been faster: look again now that the row is locked.
+    if network is not None and name in requests.overdue(connection, work.now, _AT_ONCE):
+        rollout.expire(work, network, _USER)
+    work.finish()
+    return work.notices
+
+
+def _mark_lost(connection: Connection) -> int:
+    before = networks.database_time(connection) - timedelta(seconds=LOST_AFTER_S)
+    return nodes.mark_lost(connection, before)

@@ -1,0 +1,77 @@
+"""All settings of all processes: `MOORAGE_*` variables, then `/etc/moorage/moorage.toml`, then defaults."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from schemas.errors import Code, ServiceError
+from schemas.fields import NodeName
+from schemas.validation import explain
+
+CONFIG_FILE = Path("/etc/moorage/moorage.toml")
+
+
+class Settings(BaseSettings):
+    """Read once, by the entry points; everything else gets what it needs as arguments.
+
+    URLs carry passwords: they come from variables or the file, never from the command line.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MOORAGE_", toml_file=CONFIG_FILE, extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    amqp_url: str | None = Field(default=None, description="AMQP URL of RabbitMQ, with this process's user")
+    management_url: str | None = Field(default=None, description="RabbitMQ's management API, with an admin")
+    database_url: str | None = Field(default=None, description="mysql+pymysql:// URL; the allocator's alone")
+    state_dir: Path = Field(default=Path(".state/up"), description="where `moorage up` keeps its services")
+    timeout_s: PositiveFloat = Field(default=10, description="how long a command waits for its answer")
+
+    node_name: NodeName | None = Field(default=None, description="this node's Kubernetes node name")
+    node_netns: Path | None = Field(default=None, description="the netns to wire; the worker's own if unset")
+    node_dir: Path = Field(default=Path("/var/lib/moorage"), description="where the node's journal lives")
+    cni_socket: Path = Field(default=Path("/run/moorage/cni.sock"), description="where the shim reaches us")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "text"] = "json"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  there is no .env file
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then variables, then the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_settings() -> Settings:
+    """The settings in force. Raises `invalid_request` naming each setting that cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ServiceError(
+            Code.INVALID_REQUEST,
+            f"settings (MOORAGE_* variables or {CONFIG_FILE}) cannot be used: {explain(error)}",
+        ) from error
+
+
+def need(value: str | None, name: str, what: str) -> str:
+    """`value`, or a `not_provisioned` error that names the setting to make."""
+    if not value:
+        raise ServiceError(
+            Code.NOT_PROVISIONED,
+            f"MOORAGE_{name} is not set: {what}. Set it, or {name.lower()} in {CONFIG_FILE}; "
+            "`moorage up` starts everything on this machine and prints the settings to use",
+        )
+    return value
