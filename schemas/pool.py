@@ -1,6 +1,6 @@
 """Pools: named address ranges of a network with a policy and the owners allowed to use them."""
 
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,8 +28,8 @@ class AddressRange(Message):
         if "/" in text:
             net = ip_network(text)
             return {"first": net[0], "last": net[-1]}
-        first, _, last = text.partition("-")
-        return {"first": str(ip_address(first)), "last": str(ip_address(last or first))}
+        first, dash, last = text.partition("-")
+        return {"first": first, "last": last if dash else first}
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
