@@ -48,7 +48,7 @@ def test_a_result_has_the_shape_of_the_asked_version(version: str) -> None:
 
 
 def test_prev_results_entries_stay_and_ours_come_behind_them() -> None:
-    previous = {
+    previous: dict[str, Any] = {
         "cniVersion": "1.0.0",
         "interfaces": [{"name": "a", "mac": "02:00:00:00:00:01", "extra": 1}, {"name": "b"}],
         "ips": [{"address": "192.0.2.7/24", "interface": 0}],
