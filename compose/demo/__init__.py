@@ -1,0 +1,1 @@
+"""The main job as a story that checks each of its steps: `moorage demo`."""

@@ -1,0 +1,54 @@
+"""Simulated hosts: a network namespace for each node, joined by an underlay bridge in one of its own.
+
+Nothing is made in the machine's own network namespace, so removing the namespaces removes everything.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from node_worker import netlink
+
+UPLINK = "eth1"
+"""The interface of each simulated host that joins the underlay."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One simulated host and the namespace that stands for it."""
+
+    node: str
+    netns: str
+
+    @property
+    def path(self) -> Path:
+        """The namespace as a path, the way every tool takes it."""
+        return Path("/run/netns") / self.netns
+
+
+def prefix_of(state_dir: Path) -> str:
+    """What the names of all namespaces of one state folder begin with."""
+    return f"moorage-{hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:6]}"
+
+
+@contextmanager
+def simulated_hosts(nodes: Sequence[str], prefix: str) -> Iterator[list[Host]]:
+    """Hosts for `nodes`; gone again at the end, also what a killed predecessor with this prefix left."""
+    remove_leftovers(prefix)
+    hosts = [Host(node, f"{prefix}-{node}") for node in nodes]
+    underlay = f"{prefix}-underlay"
+    with ExitStack() as undo:
+        for name in (underlay, *(host.netns for host in hosts)):
+            netlink.create_netns(name)
+            undo.callback(netlink.remove_netns, name)
+        netlink.join_underlay(underlay, [host.netns for host in hosts], UPLINK)
+        yield hosts
+
+
+def remove_leftovers(prefix: str) -> None:
+    """Remove every namespace whose name begins with `prefix`."""
+    for name in netlink.netns_names():
+        if name.startswith(f"{prefix}-"):
+            netlink.remove_netns(name)

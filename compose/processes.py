@@ -1,0 +1,89 @@
+"""The long-running processes: each function builds what its process needs, runs it, and ends on SIGTERM."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+import uvloop
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from tenacity import retry, retry_if_exception, wait_random_exponential
+
+from allocator import schema
+from allocator.database import Database, is_away, open_engine
+from allocator.outbox import Outbox
+from allocator.senders import authorize
+from allocator.service import Allocator
+from allocator.timers import Timers
+from broker import topology
+from broker.consumer import QueuePlan, consume
+from broker.poster import poster
+from compose.settings import Settings, need
+
+log = structlog.get_logger("moorage")
+
+_PREFETCH = 256
+_BATCH = 64
+
+
+def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` on uvloop until it ends, or until SIGTERM or SIGINT cancels it."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_stoppable(work))
+
+
+async def _stoppable(work: Coroutine[Any, Any, None]) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.create_task(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def run_allocator(settings: Settings) -> None:
+    """One allocator: consumes all partitions, heartbeats and queries, and sends what commits leave behind.
+
+    Waits for a database that is away. Raises `not_provisioned` when its schema is not this code's.
+    """
+    url = need(settings.amqp_url, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
+    engine = open_engine(
+        need(settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB")
+    )
+    try:
+        await asyncio.to_thread(_check_schema, engine)
+        await _serve(url, Database(engine))
+    finally:
+        engine.dispose()
+
+
+@retry(retry=retry_if_exception(is_away), wait=wait_random_exponential(multiplier=0.2, max=5))
+def _check_schema(engine: Engine) -> None:
+    try:
+        schema.check(engine)
+    except DBAPIError as error:
+        log.warning("waiting for the database", reason=str(error.orig))
+        raise
+
+
+async def _serve(url: str, database: Database) -> None:
+    async with poster(url, name="allocator outbox") as post:
+        outbox = Outbox(database, post, asyncio.get_running_loop())
+        allocator = Allocator(database, outbox.after_commit)
+        timers = Timers(database, outbox.after_commit)
+        partitions = [
+            QueuePlan(topology.allocator_queue(p), prefetch=_PREFETCH, batch=_BATCH)
+            for p in range(topology.PARTITIONS)
+        ]
+        heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]
+        reads = [QueuePlan(topology.QUERIES_QUEUE, prefetch=_PREFETCH, batch=1, dead_letters=False)]
+        serve = partial(consume, url, authorize=authorize)
+        log.info("allocator starts", partitions=topology.PARTITIONS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve(partitions, allocator.apply, name="allocator"))
+            group.create_task(serve(heartbeats, allocator.apply, name="allocator heartbeats"))
+            group.create_task(serve(reads, allocator.answer, name="allocator queries"))
+            group.create_task(outbox.run(timers))

@@ -1,0 +1,70 @@
+"""What the tests share: real services started by our own launcher, one set for each pytest process."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from allocator import schema, tables
+from allocator.database import open_engine
+from compose.services.local import LocalServices, local_services
+
+IN_CI = bool(os.environ.get("CI"))
+ROOT = Path(__file__).parent.parent
+
+
+def _why_no_netns() -> str | None:
+    if os.geteuid() != 0:
+        return "not root: network namespaces cannot be made"
+    if shutil.which("ip") is None:
+        return "the program ip is missing: apt-get install iproute2"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in network namespaces are skipped with the reason where there can be none; in CI they fail."""
+    reason = _why_no_netns()
+    if reason is None or IN_CI:
+        return
+    for item in items:
+        if item.get_closest_marker("netns"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices]:
+    """A private RabbitMQ and MariaDB. A missing one fails the test: the make targets install them."""
+    with local_services(tmp_path_factory.mktemp("services")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _migrated(services: LocalServices) -> Iterator[Engine]:
+    engine = open_engine(services.database_url)
+    schema.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(_migrated: Engine) -> Engine:
+    """The database at the newest revision, without a row but the epoch's."""
+    with _migrated.begin() as connection:
+        for table in reversed(tables.metadata.sorted_tables):
+            if table.name != "epochs":
+                connection.execute(table.delete())
+        connection.execute(tables.epochs.update().values(epoch=1))
+    return _migrated
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CNI executable, built as the Makefile builds it."""
+    target = tmp_path_factory.mktemp("shim") / "moorage"
+    flags = ["-std=c11", "-static", "-Os", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["cc", *flags, "-o", target, ROOT / "cni" / "shim.c"], check=True)
+    return target
