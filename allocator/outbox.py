@@ -12,7 +12,7 @@ from allocator.database import Database
 from allocator.store import requests
 from allocator.timers import Timers
 from allocator.work import Notice
-from broker.consumer import Unavailable
+from broker.outcome import Unavailable
 from schemas.errors import ServiceError
 from schemas.message import Answer, Message
 from schemas.node import Nudge

@@ -1,6 +1,6 @@
 """Who may ask what: the check of the sender that the broker's permissions cannot make."""
 
-from broker.consumer import Delivery
+from broker.outcome import Delivery
 from schemas.errors import Code, ServiceError
 from schemas.requests import MAY_SEND, sender
 

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from allocator.database import Database
 from allocator.handlers import addresses, networks, nodes, pools, queries
 from allocator.work import Notice, Work
-from broker.consumer import Delivery, Outcome, Refused, Reply
+from broker.outcome import Delivery, Outcome, Refused, Reply
 from schemas.address import AddressAllocate, AddressList, AddressRelease, AddressShow
 from schemas.errors import ServiceError
 from schemas.history import HistoryList

@@ -10,7 +10,7 @@ from allocator.handlers.picking import Pick, pick
 from allocator.model import Allocation, Network, Pool, pool_mac
 from allocator.store import allocations
 from allocator.work import Work
-from broker.consumer import Delivery, Dropped, Outcome, Reply
+from broker.outcome import Delivery, Dropped, Outcome, Reply
 from schemas.address import AddressAllocate, AddressRelease, Allocated, AllocatedAddress, Released
 from schemas.errors import Code, ServiceError
 

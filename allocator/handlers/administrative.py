@@ -7,7 +7,7 @@ from sqlalchemy import RowMapping
 
 from allocator.store import requests
 from allocator.work import Work
-from broker.consumer import DEFERRED, Delivery, Outcome, Refused, Reply
+from broker.outcome import DEFERRED, Delivery, Outcome, Refused, Reply
 from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.message import Administrative, Answer
 

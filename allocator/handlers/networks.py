@@ -9,7 +9,7 @@ from allocator.policy import initial_ranges
 from allocator.store import networks, pools, requests
 from allocator.views import network_view
 from allocator.work import Work
-from broker.consumer import DEFERRED, Delivery, Outcome, Reply
+from broker.outcome import DEFERRED, Delivery, Outcome, Reply
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkCreate, NetworkDefinition
 from schemas.pool import DEFAULT_POOL

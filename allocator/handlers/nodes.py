@@ -5,7 +5,7 @@ from datetime import UTC
 from allocator import rollout
 from allocator.store import nodes
 from allocator.work import Work
-from broker.consumer import Delivery, Outcome, Reply
+from broker.outcome import Delivery, Outcome, Reply
 from schemas.message import Done
 from schemas.network import NetworkDefinition
 from schemas.node import (

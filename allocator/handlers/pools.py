@@ -6,7 +6,7 @@ from allocator.model import Allocation, Network, Pool
 from allocator.store import pools, requests
 from allocator.views import pool_view
 from allocator.work import Work
-from broker.consumer import Delivery, Outcome, Reply
+from broker.outcome import Delivery, Outcome, Reply
 from schemas.errors import Code, ServiceError
 from schemas.pool import DEFAULT_POOL, PoolCreate, PoolView
 

@@ -10,7 +10,7 @@ from allocator.database import Database
 from allocator.service import Allocator
 from allocator.timers import Timers
 from allocator.work import Notice
-from broker.consumer import Deferred, Delivery, Dropped, Outcome, Refused, Reply
+from broker.outcome import Deferred, Delivery, Dropped, Outcome, Refused, Reply
 from schemas.address import AddressAllocate, AddressList, AddressRelease, AddressView, Allocated
 from schemas.errors import ServiceError
 from schemas.history import HistoryList, HistoryRow

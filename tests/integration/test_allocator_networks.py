@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from allocator.store import requests
-from broker.consumer import Delivery, Refused, Reply
+from broker.outcome import Delivery, Refused, Reply
 from schemas.message import Answer
 from schemas.network import NetworkCreate, NetworkList, NetworkShow
 from schemas.node import NodeHeartbeat, NodeList, NodeReport, NodeSync, desired_digest
