@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node_worker import netlink
+from node_worker.netlink import simulated
 
 UPLINK = "eth1"
 """The interface of each simulated host that joins the underlay."""
@@ -25,7 +25,7 @@ class Host:
     @property
     def path(self) -> Path:
         """The namespace as a path, the way every tool takes it."""
-        return Path("/run/netns") / self.netns
+        return simulated.netns_path(self.netns)
 
 
 def prefix_of(state_dir: Path) -> str:
@@ -41,14 +41,14 @@ def simulated_hosts(nodes: Sequence[str], prefix: str) -> Iterator[list[Host]]:
     underlay = f"{prefix}-underlay"
     with ExitStack() as undo:
         for name in (underlay, *(host.netns for host in hosts)):
-            netlink.create_netns(name)
-            undo.callback(netlink.remove_netns, name)
-        netlink.join_underlay(underlay, [host.netns for host in hosts], UPLINK)
+            simulated.create_netns(name)
+            undo.callback(simulated.remove_netns, name)
+        simulated.connect_hosts(underlay, [host.netns for host in hosts], uplink=UPLINK)
         yield hosts
 
 
 def remove_leftovers(prefix: str) -> None:
     """Remove every namespace whose name begins with `prefix`."""
-    for name in netlink.netns_names():
+    for name in simulated.netns_names():
         if name.startswith(f"{prefix}-"):
-            netlink.remove_netns(name)
+            simulated.remove_netns(name)

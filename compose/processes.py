@@ -21,8 +21,12 @@ from allocator.service import Allocator
 from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
+from broker.inbox import receive_nudges
 from broker.poster import poster
+from broker.rpc import rpc_client
 from compose.settings import Settings, need
+from node_worker import worker
+from node_worker.pacing import Bell
 
 log = structlog.get_logger("moorage")
 
@@ -87,3 +91,26 @@ async def _serve(url: str, database: Database) -> None:
             group.create_task(serve(heartbeats, allocator.apply, name="allocator heartbeats"))
             group.create_task(serve(reads, allocator.answer, name="allocator queries"))
             group.create_task(outbox.run(timers))
+
+
+async def run_node(settings: Settings) -> None:
+    """One node worker: keeps this node's networks and serves its CNI calls.
+
+    Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
+    """
+    url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
+    node = need(settings.node_name, "NODE_NAME", "it is this machine's Kubernetes node name")
+    config = worker.WorkerConfig(
+        node=node,
+        journal=settings.node_dir / "journal.sqlite",
+        socket=settings.cni_socket,
+        netns=settings.node_netns,
+    )
+    nudged, reconnected = Bell(), Bell()
+    async with (
+        rpc_client(url, name=f"node {node}", on_connect=reconnected.ring) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        inbox = group.create_task(receive_nudges(url, node, nudged.ring, name=f"node {node} inbox"))
+        await worker.run(config, client.ask, nudged, reconnected)
+        inbox.cancel()

@@ -1,4 +1,4 @@
-"""Pods without Kubernetes: fresh network namespaces, wired by running the CNI executable as a runtime does."""
+"""Pods without Kubernetes: fresh namespaces, wired by running the CNI executable as a runtime does."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compose.demo.story import StepFailed
-from node_worker import netlink
+from node_worker.netlink import simulated
 
 _CALL_S = 70
 
@@ -37,7 +37,7 @@ class Sandbox:
 
     def start(self) -> CniAnswer:
         """Make the namespace and attach it; the CNI result."""
-        netlink.create_netns(self.netns)
+        simulated.create_netns(self.netns)
         return self._call("ADD")
 
     def stop(self) -> None:
@@ -51,7 +51,7 @@ class Sandbox:
 
     def remove(self) -> None:
         """Remove the namespace."""
-        netlink.remove_netns(self.netns)
+        simulated.remove_netns(self.netns)
 
     def _call(self, command: str) -> CniAnswer:
         namespace, name = self.owner.split("/")
@@ -59,7 +59,7 @@ class Sandbox:
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": self.container_id,
-            "CNI_NETNS": f"/run/netns/{self.netns}",
+            "CNI_NETNS": str(simulated.netns_path(self.netns)),
             "CNI_IFNAME": "eth0",
             "CNI_PATH": str(self.shim.parent),
             "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}",
@@ -84,7 +84,7 @@ class Sandbox:
         """Round-trip time to `address` in milliseconds, from inside the pod. Raises StepFailed."""
         command = [
             "nsenter",
-            f"--net=/run/netns/{self.netns}",
+            f"--net={simulated.netns_path(self.netns)}",
             "ping",
             "-n",
             "-c",

@@ -42,10 +42,15 @@ class Story:
         """A table of what was seen."""
         self._console.print(table)
 
+    @property
+    def all_held(self) -> bool:
+        """Whether every step was told and held."""
+        return self.held == self._steps
+
     def end(self) -> int:
         """Print the last line; the exit status."""
         self._console.print(f"demo: {self.held} of {self._steps} steps held", highlight=False)
-        return 0 if self.held == self._steps else 1
+        return 0 if self.all_held else 1
 
 
 def expect(holds: bool, otherwise: str) -> None:

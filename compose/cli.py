@@ -1,0 +1,115 @@
+"""`moorage`: the command line, put together from the folders' command groups."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from allocator import schema
+from allocator.database import open_engine
+from broker import commands as broker_commands
+from compose.demo.run import demo as tell_demo
+from compose.logging import configure_logging
+from compose.processes import run_allocator, run_node, run_until_stopped
+from compose.settings import Settings, need, read_settings
+from compose.up import up as run_up
+from console import addresses, history, networks, nodes, pools
+from schemas.errors import ServiceError
+
+_SHIM = Path("build/cni/moorage")
+
+app = typer.Typer(
+    name="moorage",
+    help="Kubernetes pods keep their IP addresses.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="markdown",
+)
+node_app = typer.Typer(
+    help="Run this machine's node worker; enroll and list nodes.", invoke_without_command=True
+)
+db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+
+
+@app.callback()
+def _settings(ctx: typer.Context) -> None:
+    if ctx.obj is None:  # tests bring their own
+        ctx.obj = read_settings()
+
+
+@app.command()
+def up(
+    ctx: typer.Context,
+    nodes_: Annotated[int, typer.Option("--nodes", min=1, max=20, help="simulated nodes")] = 2,
+    state_dir: Annotated[Path | None, typer.Option(help="where broker and database keep their data")] = None,
+) -> None:
+    """Run everything on this machine in the foreground: services, allocator and simulated nodes."""
+    settings: Settings = ctx.obj
+    run_up(settings, (state_dir or settings.state_dir).absolute(), nodes_, Console())
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Option(help="where its state lives while it runs")] = Path(".state"),
+    shim: Annotated[Path, typer.Option(help="the CNI executable")] = _SHIM,
+) -> None:
+    """Tell the main job as a story that checks each of its steps."""
+    raise typer.Exit(tell_demo(ctx.obj, folder.absolute(), shim.absolute(), Console()))
+
+
+@app.command()
+def allocator(ctx: typer.Context) -> None:
+    """Run an allocator."""
+    settings: Settings = ctx.obj
+    configure_logging(settings.log_level, settings.log_format)
+    run_until_stopped(run_allocator(settings))
+
+
+@node_app.callback()
+def node(ctx: typer.Context) -> None:
+    """Run this machine's node worker, unless a command follows."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings: Settings = ctx.obj
+    configure_logging(settings.log_level, settings.log_format)
+    run_until_stopped(run_node(settings))
+
+
+@db_app.command()
+def upgrade(ctx: typer.Context) -> None:
+    """Bring the database's schema up to this version. Safe to repeat."""
+    settings: Settings = ctx.obj
+    engine = open_engine(need(settings.database_url, "DATABASE_URL", "it names the database to upgrade"))
+    try:
+        typer.echo(f"the database is at revision {schema.upgrade(engine)}")
+    finally:
+        engine.dispose()
+
+
+def assemble() -> typer.Typer:
+    """All command groups under one name."""
+    broker_commands.register(app, node_app)
+    nodes.register(node_app)
+    history.register(app)
+    for name, module in (("network", networks), ("pool", pools), ("address", addresses)):
+        group = typer.Typer(help=module.HELP, no_args_is_help=True)
+        module.register(group)
+        app.add_typer(group, name=name)
+    app.add_typer(node_app, name="node")
+    app.add_typer(db_app, name="db")
+    return app
+
+
+def main() -> None:
+    """The entry point. A ServiceError is one line on stderr that says what to do, and exit status 1."""
+    try:
+        assemble()()
+    except ServiceError as error:
+        Console(stderr=True).print(f"moorage: {error.message}", highlight=False, markup=False)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Who takes part in the demo: the running stack, the pods, and the ways to ask and to look."""
+
+import itertools
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from compose.asking import ask
+from compose.demo.pods import Sandbox
+from compose.demo.story import StepFailed, Story
+from compose.hosts import prefix_of
+from compose.stack import Stack
+from schemas.address import AddressShow, AddressView
+from schemas.message import Message, Request
+
+A = TypeVar("A", bound=Message)
+F = TypeVar("F")
+NETWORK = "prod"
+_VHOST = "%2F"
+
+
+@dataclass
+class Cast:
+    """The demo's means. `undo` removes what the story leaves."""
+
+    stack: Stack
+    story: Story
+    shim: Path
+    undo: ExitStack
+    sandboxes: dict[str, Sandbox] = field(default_factory=dict)
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def ask(self, request: Request, answer: type[A]) -> A:
+        """Ask the allocator as an operator."""
+        return ask(self.stack.console_url, request, answer)
+
+    def sandbox(self, owner: str, node: str) -> Sandbox:
+        """A new sandbox for a pod on a node; not started yet."""
+        running = next(n for n in self.stack.nodes if n.name == node)
+        made = Sandbox(
+            owner=owner,
+            node=node,
+            socket=running.socket,
+            shim=self.shim,
+            network=NETWORK,
+            netns=f"{prefix_of(self.stack.state_dir)}-pod-{next(self._numbers)}",
+        )
+        self.undo.callback(made.remove)
+        self.sandboxes[owner] = made
+        return made
+
+    def show(self, address: str) -> AddressView:
+        """What the allocator knows of an address."""
+        return self.ask(AddressShow.model_validate({"network": NETWORK, "address": address}), AddressView)
+
+    def publish_raw(self, routing_key: str, body: str) -> None:
+        """Publish a body as it is, past all of our own code, through RabbitMQ's management API."""
+        url = f"{self.stack.servers.management_url}/api/exchanges/{_VHOST}/moorage.requests/publish"
+        message = {
+            "properties": {"delivery_mode": 2},
+            "routing_key": routing_key,
+            "payload": body,
+            "payload_encoding": "string",
+        }
+        httpx.post(url, json=message, timeout=10).raise_for_status()
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """The dead letters, put back after looking."""
+        url = f"{self.stack.servers.management_url}/api/queues/{_VHOST}/moorage.dead/get"
+        look = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        answer = httpx.post(url, json=look, timeout=10)
+        answer.raise_for_status()
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+
+def eventually(found: Callable[[], F | None], what: str, limit_s: float = 10) -> F:
+    """The first result of `found` that is not None. Raises StepFailed naming `what` after `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        result = found()
+        if result is not None:
+            return result
+        if time.monotonic() > deadline:
+            raise StepFailed(f"{what} did not happen within {limit_s:.0f} s")
+        time.sleep(0.05)
