@@ -1,0 +1,39 @@
+"""The bridge driver: a Linux bridge for each network, a veth pair for each endpoint."""
+
+from node_worker.netlink import bridge, veth
+from node_worker.netlink.namespace import Netns
+from node_worker.plan import EndpointPlan, bridge_name
+from schemas.network import NetworkDefinition
+
+
+class BridgeDriver:
+    """Wires the one host namespace it is given."""
+
+    def __init__(self, host: Netns) -> None:
+        self._host = host
+
+    def ensure(self, network: str, definition: NetworkDefinition) -> None:
+        """See `Driver`; `netlink.bridge.ensure_bridge` names the errors."""
+        bridge.ensure_bridge(self._host, _wanted(network, definition))
+
+    def remove(self, network: str, definition: NetworkDefinition) -> None:
+        """See `Driver`."""
+        bridge.remove_bridge(self._host, _wanted(network, definition))
+
+    def attach(self, plan: EndpointPlan, pod: Netns) -> None:
+        """See `Driver`; `netlink.veth.attach_veth` names the errors."""
+        veth.attach_veth(self._host, pod, plan)
+
+    def cut(self, host_link: str) -> None:
+        """See `Driver`."""
+        veth.cut_veth(self._host, host_link)
+
+    def detach(self, host_link: str) -> None:
+        """See `Driver`."""
+        veth.remove_veth(self._host, host_link)
+
+
+def _wanted(network: str, definition: NetworkDefinition) -> bridge.Bridge:
+    return bridge.Bridge(
+        name=bridge_name(network), network=network, mtu=definition.mtu, uplink=definition.driver.uplink
+    )

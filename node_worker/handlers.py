@@ -1,0 +1,223 @@
+"""ADD and DEL: the order in which journal, allocator and kernel are asked (DESIGN sections 2 and 8).
+
+What a kill at any line leaves behind is told by the attachment's row, which is written before each step that
+could leave something: see `attachments.State` and `teardown.py`.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import structlog
+from pydantic import ValidationError
+
+from cni.request import CniRequest
+from cni.result import CniResult
+from node_worker import attachments
+from node_worker.asking import Ask, ask_for
+from node_worker.attachments import Attachment, State
+from node_worker.clock import DatabaseClock
+from node_worker.host import Host
+from node_worker.journal import Journal
+from node_worker.netlink.namespace import Netns
+from node_worker.netlink.veth import interface_exists
+from node_worker.plan import EndpointPlan, bridge_name, host_link_name, plan_endpoint, result
+from node_worker.pulse import Pulse
+from node_worker.releases import Releases
+from node_worker.sync import ReadyNetwork, Sync
+from node_worker.teardown import Teardown
+from node_worker.threads import Threads, whole
+from schemas.address import AddressAllocate, Allocated
+from schemas.errors import Code, ServiceError
+from schemas.validation import explain
+
+ALLOCATE_S = 20.0
+"""How long an allocate may take, in seconds: less than the CNI endpoint gives an ADD."""
+_MARGIN_S = 1.0  # the deadline passes before the node stops waiting, so that a late answer is rare
+_RELEASE_S = 2.0
+
+log = structlog.get_logger("moorage.node")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the handlers work with."""
+
+    node: str
+    ask: Ask
+    clock: DatabaseClock
+    journal: Journal
+    host: Host
+    threads: Threads
+    sync: Sync
+    pulse: Pulse
+    releases: Releases
+    teardown: Teardown
+
+
+class Handlers:
+    """The node worker's `cni.endpoint.Handler`. Calls of one container come one after another."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def add(self, request: CniRequest) -> CniResult:
+        """Attach the pod: a complete endpoint, or nothing and the ServiceError that says why."""
+        parts = self._parts
+        parts.pulse.check()
+        with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
+            earlier = await self._earlier(request, pod)
+            network = await parts.sync.ready(request.conf.network)
+            async with AsyncExitStack() as undo:
+                attachment = self._drafted(request, pod, network, earlier)
+                undo.push_async_callback(self._undo, attachment)
+                await parts.journal.run(attachments.begin, attachment)
+                allocated = await self._allocate(request, attachment)
+                plan = plan_endpoint(allocated, request.ifname)
+                await self._wire(attachment, allocated, plan, pod)
+                undo.pop_all()
+        log.info("pod attached", **_about(request, self._parts.node), address=_texts(plan))
+        return result(plan, allocated, pod.path)
+
+    async def delete(self, request: CniRequest) -> None:
+        """Detach the pod; the release is sent now or, if the broker is away, later (promise 7)."""
+        parts = self._parts
+        attachment = await parts.journal.run(
+            attachments.find, request.container_id, request.ifname, request.conf.name
+        )
+        if attachment is not None:
+            release = await parts.teardown.retire(attachment)
+        else:
+            release = await parts.journal.run(
+                attachments.owe_nameless, request.conf.network, request.container_id, request.ifname
+            )
+            if release is not None:
+                parts.releases.send(release)
+        if release is not None and parts.pulse.healthy:
+            await parts.releases.wait(release, _RELEASE_S)
+        address = [str(item.ip) for item in attachment.addresses] if attachment is not None else []
+        log.info("pod detached", **_about(request, parts.node), address=address)
+
+    async def _earlier(self, request: CniRequest, pod: Netns) -> UUID | None:
+        """Clear away what an earlier call left for this interface; the attachment_id to go on with, if any.
+
+        Raises ServiceError `interface_exists` when the interface is complete, or not ours.
+        """
+        parts = self._parts
+        known = await parts.journal.run(
+            attachments.find, request.container_id, request.ifname, request.conf.name
+        )
+        there = await parts.threads.run(parts.host.has_link, pod, request.ifname)
+        if there and (known is None or known.state is State.ATTACHED):
+            raise interface_exists(request.ifname, f"container {request.container_id}")
+        goes_on = None
+        if known is not None:
+            asked = known.state in (State.ALLOCATING, State.WIRING)
+            if asked and known.network == request.conf.network:
+                await parts.teardown.clear(known.driver, known.host_link)
+                goes_on = known.attachment_id
+            else:
+                await parts.teardown.retire(known)
+            if there and await parts.threads.run(parts.host.has_link, pod, request.ifname):
+                raise interface_exists(request.ifname, f"container {request.container_id}")
+        await parts.releases.settle(request.container_id, request.ifname, _RELEASE_S)
+        return goes_on
+
+    def _drafted(
+        self, request: CniRequest, pod: Netns, network: ReadyNetwork, attachment_id: UUID | None
+    ) -> Attachment:
+        named = attachment_id or uuid4()
+        return Attachment(
+            attachment_id=named,
+            network=request.conf.network,
+            conf_name=request.conf.name,
+            container_id=request.container_id,
+            ifname=request.ifname,
+            netns=pod.path,
+            netns_device=pod.device,
+            netns_inode=pod.inode,
+            boot_id=self._parts.host.boot_id,
+            driver=network.definition.driver.type,
+            bridge=bridge_name(request.conf.network),
+            host_link=host_link_name(named),
+        )
+
+    async def _allocate(self, request: CniRequest, attachment: Attachment) -> Allocated:
+        parts = self._parts
+        try:
+            question = AddressAllocate(
+                network=request.conf.network,
+                pool=request.conf.pool,
+                owner=request.owner,
+                node=parts.node,
+                container_id=request.container_id,
+                ifname=request.ifname,
+                attachment_id=attachment.attachment_id,
+                deadline=parts.clock.after(ALLOCATE_S - _MARGIN_S),
+            )
+        except ValidationError as error:
+            raise ServiceError(Code.INVALID_REQUEST, f"this cannot be asked for: {explain(error)}") from error
+        allocated = await ask_for(Allocated, parts.ask, question, ALLOCATE_S)
+        # The allocator may know a newer network than this node has made.
+        await parts.sync.ready(allocated.network, allocated.network_version)
+        return allocated
+
+    async def _wire(
+        self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, pod: Netns
+    ) -> None:
+        parts, named = self._parts, attachment.attachment_id
+        given = (plan.addresses, plan.mac, allocated.replaces)
+        if not await parts.journal.run(attachments.answered, named, *given):
+            raise _replaced(attachment)
+        for replaced in allocated.replaces:
+            await self._make_room(replaced, attachment.driver)
+        driver = parts.host.driver(attachment.driver)
+        try:
+            await parts.threads.run(driver.attach, plan, pod)
+        except ServiceError as error:
+            if error.code == Code.NETWORK_NOT_READY:
+                parts.sync.distrust(attachment.network)
+            raise
+        if not await parts.journal.run(attachments.attached, named):
+            raise _replaced(attachment)
+
+    async def _make_room(self, replaced: UUID, driver: str) -> None:
+        """Remove the endpoint of the owner's old sandbox on this node: its address is the new one's now."""
+        old = await self._parts.journal.run(attachments.by_id, replaced)
+        if old is not None:
+            await self._parts.teardown.retire(old)
+        else:
+            await self._parts.teardown.clear(driver, host_link_name(replaced))
+
+    async def _undo(self, attachment: Attachment) -> None:
+        """After a failed ADD. What cannot be undone now stays unfinished in the journal."""
+        try:
+            await whole(asyncio.create_task(self._parts.teardown.retire(attachment)))
+        except ServiceError as error:
+            about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
+            log.warning("a failed ADD stays unfinished", **about, error=str(error))
+
+
+def _replaced(attachment: Attachment) -> ServiceError:
+    return ServiceError(
+        Code.ATTACHMENT_RELEASED,
+        f"{attachment.container_id} {attachment.ifname} was replaced by a newer sandbox of the same owner "
+        "while it was being attached: attach it again if it is still wanted",
+        container_id=attachment.container_id,
+    )
+
+
+def _about(request: CniRequest, node: str) -> dict[str, str]:
+    return {
+        "request": str(request.command),
+        "container_id": request.container_id,
+        "ifname": request.ifname,
+        "node": node,
+        "network": request.conf.network,
+        "owner": request.owner,
+    }
+
+
+def _texts(plan: EndpointPlan) -> list[str]:
+    return [str(address.ip) for address in plan.addresses]

@@ -1,0 +1,65 @@
+"""The machine as one worker sees it: the namespace it wires, its drivers, and the pods' namespaces."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from node_worker.drivers import Driver
+from node_worker.drivers.bridge import BridgeDriver
+from node_worker.netlink import veth
+from node_worker.netlink.namespace import Netns, own
+from schemas.errors import Code, ServiceError
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Host:
+    """Plain calls, for threads. Close it when the last of them has ended."""
+
+    def __init__(self, netns: Path | None) -> None:
+        """Wire the namespace at `netns`, by default the worker's own. Raises `netns_unusable`."""
+        self._own = own()
+        self._wired = own() if netns is None else Netns(str(netns))
+        self._drivers: Mapping[str, Driver] = {"bridge": BridgeDriver(self._wired)}
+        self.boot_id = _BOOT_ID.read_text().strip()
+
+    def driver(self, name: str) -> Driver:
+        """The driver of that type."""
+        driver = self._drivers.get(name)
+        if driver is None:
+            raise ServiceError(
+                Code.NETWORK_NOT_READY,
+                f"this node worker has no driver {name}, only {', '.join(self._drivers)}: update it",
+                driver=name,
+            )
+        return driver
+
+    def open_pod(self, path: str) -> Netns:
+        """The pod's namespace at `path`, for the caller to close.
+
+        Raises ServiceError `netns_unusable`, also where it is the node's own (libcni skel, code 8).
+        """
+        pod = Netns(path)
+        if pod.is_same(self._own) or pod.is_same(self._wired):
+            pod.close()
+            raise ServiceError(
+                Code.NETNS_UNUSABLE,
+                f"network namespace {path} is the node's own: such a pod needs no attachment",
+                netns=path,
+            )
+        return pod
+
+    def has_link(self, pod: Netns, ifname: str) -> bool:
+        """Whether the pod has an interface of that name."""
+        return veth.has_link(pod, ifname)
+
+    def close(self) -> None:
+        """Let go of the namespaces."""
+        self._own.close()
+        self._wired.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

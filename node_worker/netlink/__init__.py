@@ -1,0 +1,1 @@
+"""The kernel's network objects. Nothing outside touches pyroute2, and in here `session.py` alone."""

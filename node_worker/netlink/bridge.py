@@ -1,0 +1,125 @@
+"""The bridge that stands for a network on a host, and the uplink that joins it."""
+
+import secrets
+from dataclasses import dataclass
+
+from node_worker.netlink.namespace import Netns
+from node_worker.netlink.session import Link, Session, inside, write_sysctl
+from schemas.errors import Code, ServiceError
+
+# No spanning tree and no delay: a port forwards at once. Snooping off: without a querier and with pods that
+# come and go, neighbour discovery must not depend on membership reports.
+_SETTINGS = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """What a network's bridge has to be. `mtu` in bytes."""
+
+    name: str
+    network: str
+    mtu: int
+    uplink: str | None = None
+
+    @property
+    def alias(self) -> str:
+        """How the link says whose it is."""
+        return f"moorage network {self.network}"
+
+
+def ensure_bridge(host: Netns, bridge: Bridge) -> None:
+    """Make `bridge` and its uplink exist and be up. Safe to call twice.
+
+    Raises ServiceError: `uplink_missing`, `uplink_in_use`, `link_conflict` (a foreign link has the name, or
+    the uplink's MTU is too small), `kernel_refused`. A bridge that was not there is not made then.
+    """
+    with inside(host) as links:
+        found = links.find(bridge.name)
+        if found is not None:
+            _check_ours(links, found, bridge)
+        uplink = _usable_uplink(links, bridge, found) if bridge.uplink is not None else None
+        if found is None:
+            mac = ":".join(["0e", *(f"{byte:02x}" for byte in secrets.token_bytes(5))])
+            # A MAC that was set does not follow the ports that come and go.
+            links.add(bridge.name, "bridge", address=mac, mtu=bridge.mtu, **_SETTINGS)
+            # The bridge is no host of its own network.
+            write_sysctl(f"net/ipv6/conf/{bridge.name}/disable_ipv6", 1)
+        else:
+            links.change(bridge.name, kind="bridge", mtu=bridge.mtu, **_SETTINGS)
+        links.change(bridge.name, ifalias=bridge.alias, state="up")
+        if uplink is not None:
+            made = links.find(bridge.name)
+            if made is not None and uplink.master != made.index:
+                links.change(uplink.name, master=made.index)
+            links.change(uplink.name, state="up")
+
+
+def remove_bridge(host: Netns, bridge: Bridge) -> None:
+    """Remove `bridge`; its uplink is free again. Safe to call twice; a foreign link of its name stays."""
+    with inside(host) as links:
+        found = links.find(bridge.name)
+        if found is not None and _is_ours(links, found, bridge):
+            links.remove(bridge.name)
+
+
+def _is_ours(links: Session, found: Link, bridge: Bridge) -> bool:
+    if found.kind != "bridge":
+        return False
+    if found.alias is None:  # maybe the worker was killed before it named the bridge
+        return not any(link.master == found.index for link in links.all())
+    return found.alias == bridge.alias
+
+
+def _check_ours(links: Session, found: Link, bridge: Bridge) -> None:
+    if not _is_ours(links, found, bridge):
+        told = f", alias {found.alias!r}" if found.alias is not None else ""
+        raise ServiceError(
+            Code.LINK_CONFLICT,
+            f"this node has a link {found.name} ({found.kind or 'no kind'}{told}) that is not network "
+            f"{bridge.network}'s: rename or remove it, or give the network another name",
+            link=found.name,
+        )
+
+
+def _usable_uplink(links: Session, bridge: Bridge, found: Link | None) -> Link:
+    name = bridge.uplink or ""
+    uplink = links.find(name)
+    if uplink is None or uplink.loopback:
+        there = sorted(link.name for link in links.all() if not link.loopback and link.master is None)
+        raise ServiceError(
+            Code.UPLINK_MISSING,
+            f"this node has no interface {name} that could be an uplink; free here: "
+            f"{', '.join(there) or 'none'}",
+            uplink=name,
+        )
+    if uplink.master is not None and (found is None or uplink.master != found.index):
+        master = links.at(uplink.master)
+        other = master.name if master is not None else str(uplink.master)
+        raise ServiceError(
+            Code.UPLINK_IN_USE,
+            f"interface {name} already belongs to {other}{_told(master)}: take another uplink, or free it "
+            f"(ip link set {name} nomaster)",
+            uplink=name,
+            bridge=other,
+        )
+    own = [str(address) for address in links.addresses(uplink.index) if not address.is_link_local]
+    if own:
+        raise ServiceError(
+            Code.UPLINK_IN_USE,
+            f"interface {name} carries the node's own {', '.join(own)}, which would be cut off: take an "
+            "interface without addresses",
+            uplink=name,
+        )
+    if uplink.mtu < bridge.mtu:
+        raise ServiceError(
+            Code.LINK_CONFLICT,
+            f"network {bridge.network} asks for MTU {bridge.mtu} and uplink {name} has {uplink.mtu}: raise "
+            f"the interface's (ip link set {name} mtu {bridge.mtu}) or lower the network's",
+            uplink=name,
+            mtu=uplink.mtu,
+        )
+    return uplink
+
+
+def _told(link: Link | None) -> str:
+    return f" ({link.alias})" if link is not None and link.alias else ""

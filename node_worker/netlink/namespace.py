@@ -1,0 +1,119 @@
+"""Network namespaces: opened once, checked, and entered by one thread for as long as it works there."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from schemas.errors import Code, ServiceError
+
+_CLONE_NEWNET = 0x40000000  # sched.h
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+
+
+class Netns:
+    """An open network namespace. It stays the same one whatever becomes of the path it was opened by."""
+
+    def __init__(self, path: str) -> None:
+        """Open `path`. Raises ServiceError `netns_unusable` when it is no network namespace."""
+        self.path = path
+        self._fd = -1
+        self._fd = _opened(path)
+        facts = os.fstat(self._fd)
+        self.device, self.inode = facts.st_dev, facts.st_ino
+
+    @property
+    def fd(self) -> int:
+        """Its file descriptor, for the kernel. It closes with this object."""
+        return self._fd
+
+    def is_same(self, other: "Netns") -> bool:
+        """Whether both are one and the same namespace."""
+        return (self.device, self.inode) == (other.device, other.inode)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let the calling thread work inside; sockets and /proc/sys files opened meanwhile belong there."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(self._fd, self.path)
+            try:
+                yield
+            finally:
+                _enter(home, "the worker's own")
+        finally:
+            os.close(home)
+
+    def close(self) -> None:
+        """Let go of the namespace. Safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:  # a cancelled caller never got hold of it
+        self.close()
+
+
+def own() -> Netns:
+    """The namespace that the calling thread is in."""
+    return Netns("/proc/thread-self/ns/net")
+
+
+def _opened(path: str) -> int:
+    """Look before opening: a FIFO would block, a device might do something."""
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _unusable(path, f"cannot be opened ({_reason(error)})") from error
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise _unusable(path, "is not a namespace file")
+        fd = os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unusable(path, f"cannot be opened ({_reason(error)})") from error
+    finally:
+        os.close(place)
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise _unusable(path, "is not a network namespace")
+    return fd
+
+
+def _enter(fd: int, path: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(fd, _CLONE_NEWNET) != 0:
+        number = ctypes.get_errno()
+        raise ServiceError(
+            Code.KERNEL_REFUSED,
+            f"the kernel refused to enter network namespace {path}: {errno.errorcode.get(number, number)}; "
+            "run the node worker as root with CAP_SYS_ADMIN",
+            operation="setns",
+            errno=errno.errorcode.get(number, str(number)),
+        )
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    return errno.errorcode.get(number, str(number)) if number is not None else str(error)
+
+
+def _unusable(path: str, what: str) -> ServiceError:
+    return ServiceError(
+        Code.NETNS_UNUSABLE,
+        f"network namespace {path} {what}: the runtime must keep the sandbox's namespace until DEL is done",
+        netns=path,
+    )

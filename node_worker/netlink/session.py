@@ -1,0 +1,192 @@
+"""A conversation with the kernel's routing socket in one namespace: the only user of pyroute2.
+
+pyroute2 0.9 runs an event loop of its own for each socket; it is given a plain one, because the process may
+have another kind as its default. What the kernel refuses becomes `Refused`.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from pathlib import Path
+from typing import Any
+
+from pyroute2.iproute.linux import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from node_worker.netlink.namespace import Netns
+from schemas.errors import Code, ServiceError
+from schemas.fields import IPAddress
+
+_IFF_UP = 1
+_IFF_LOOPBACK = 8
+_IFA_F_NODAD = 2  # linux/if_addr.h
+_FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
+_ADVICE = {
+    errno.EPERM: "run the node worker as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+    errno.EACCES: "run the node worker as root, with a writable /proc/sys",
+    errno.EROFS: "run the node worker with a writable /proc/sys",
+    errno.EOPNOTSUPP: "this kernel lacks that kind of link: load its module (modprobe)",
+}
+
+
+class Refused(ServiceError):
+    """`kernel_refused`: which operation, and which errno."""
+
+    def __init__(self, operation: str, number: int, detail: str = "") -> None:
+        name = errno.errorcode.get(number, str(number))
+        advice = _ADVICE.get(number, "`ip -details link` and the kernel's log may say more")
+        told = f"{name}, {detail}" if detail else name
+        super().__init__(
+            Code.KERNEL_REFUSED,
+            f"the kernel refused to {operation} ({told}): {advice}",
+            operation=operation,
+            errno=name,
+        )
+        self.errno = number
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the kernel says of a link. `master` is the index of the bridge that has it as a port."""
+
+    index: int
+    name: str
+    kind: str | None
+    mac: str | None
+    mtu: int
+    alias: str | None
+    master: int | None
+    up: bool
+    loopback: bool
+    forwarding: bool
+
+
+class Session:
+    """Verbs on the links of one namespace. Names the operation in every error."""
+
+    def __init__(self, route: IPRoute) -> None:
+        self._route = route
+
+    def find(self, name: str) -> Link | None:
+        """The link of that name."""
+        return self._get(ifname=name)
+
+    def at(self, index: int) -> Link | None:
+        """The link of that index."""
+        return self._get(index=index)
+
+    def all(self) -> list[Link]:
+        """Every link."""
+        with _translated("list the links"):
+            return [_link(message) for message in self._route.link("dump")]
+
+    def add(self, name: str, kind: str, **attributes: Any) -> None:
+        """Make a link. Raises `Refused`, with EEXIST where its name, or its peer's, is taken."""
+        with _translated(f"make {kind} {name}"):
+            self._route.link("add", ifname=name, kind=kind, **attributes)
+
+    def change(self, name: str, **attributes: Any) -> None:
+        """Change a link that must exist."""
+        told = ", ".join(attributes)
+        with _translated(f"set {told} of {name}"):
+            self._route.link("set", ifname=name, **attributes)
+
+    def remove(self, name: str) -> None:
+        """Remove a link; one that is away already is fine."""
+        try:
+            with _translated(f"remove {name}"):
+                self._route.link("del", ifname=name)
+        except Refused as refusal:
+            if refusal.errno != errno.ENODEV:
+                raise
+
+    def addresses(self, index: int) -> list[IPv4Interface | IPv6Interface]:
+        """The addresses on a link."""
+        with _translated(f"list the addresses of link {index}"):
+            return [
+                ip_interface(f"{message.get('address')}/{message['prefixlen']}")
+                for message in self._route.addr("dump", index=index)
+            ]
+
+    def add_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Put an address on a link; an IPv6 one without duplicate detection (RFC 4862 section 5.4)."""
+        more: dict[str, Any] = {"flags": _IFA_F_NODAD}
+        if isinstance(address, IPv4Interface):
+            more = {"broadcast": str(address.network.broadcast_address)}
+        with _translated(f"add address {address}"):
+            self._route.addr(
+                "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **more
+            )
+
+    def add_route(self, index: int, destination: IPv4Network | IPv6Network, via: IPAddress) -> None:
+        """Add a route through a link."""
+        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
+        with _translated(f"add route {destination} via {via}"):
+            self._route.route("add", family=family, dst=str(destination), gateway=str(via), oif=index)
+
+    def _get(self, **which: Any) -> Link | None:
+        try:
+            with _translated("look up a link"):
+                return _link(self._route.link("get", **which)[0])
+        except Refused as refusal:
+            if refusal.errno == errno.ENODEV:
+                return None
+            raise
+
+
+@contextmanager
+def inside(netns: Netns) -> Iterator[Session]:
+    """Let the calling thread work in `netns`, with a session there."""
+    with netns.entered(), session() as links:
+        yield links
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """A session in the namespace that the calling thread is in now; it stays there when the thread leaves."""
+    loop = asyncio.SelectorEventLoop()
+    try:
+        with _translated("open a netlink socket"):
+            route = IPRoute(ext_ack=True, use_event_loop=loop)
+        try:
+            yield Session(route)
+        finally:
+            route.close()
+    finally:
+        loop.close()
+
+
+def write_sysctl(key: str, value: int) -> None:
+    """Set `key`, such as net/ipv4/conf/eth0/arp_notify, in the namespace that the calling thread is in."""
+    with _translated(f"set {key} to {value}"):
+        Path("/proc/sys", key).write_text(f"{value}\n")
+
+
+@contextmanager
+def _translated(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except NetlinkError as error:
+        raise Refused(operation, error.code, str(error.args[1])) from error
+    except OSError as error:
+        raise Refused(operation, error.errno or 0) from error
+
+
+def _link(message: Any) -> Link:
+    return Link(
+        index=message["index"],
+        name=message.get("ifname"),
+        kind=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND"),
+        mac=message.get("address"),
+        mtu=message.get("mtu"),
+        alias=message.get("ifalias"),
+        master=message.get("master"),
+        up=bool(message["flags"] & _IFF_UP),
+        loopback=bool(message["flags"] & _IFF_LOOPBACK),
+        forwarding=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")
+        == _FORWARDING,
+    )

@@ -1,0 +1,61 @@
+"""Tells the allocator how it went with each network, until it has heard it; also after a restart."""
+
+import structlog
+
+from node_worker import networks
+from node_worker.asking import Ask, ask_for, left_open
+from node_worker.journal import Journal
+from node_worker.networks import NetworkRow
+from node_worker.pacing import Backoff, Bell
+from node_worker.sync import Session
+from schemas.errors import ServiceError
+from schemas.message import Done
+from schemas.node import NodeReport
+
+_REPORT_S = 10.0
+_PAUSE_S = (0.5, 15.0)
+
+log = structlog.get_logger("moorage.node")
+
+
+class Reports:
+    """Sends what the journal marks as unreported whenever `news` rings."""
+
+    def __init__(self, session: Session, ask: Ask, journal: Journal, news: Bell) -> None:
+        self._session = session
+        self._ask = ask
+        self._journal = journal
+        self._news = news
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        backoff = Backoff(*_PAUSE_S)
+        while True:
+            try:
+                for row in await self._journal.run(networks.unreported):
+                    await self._send(row)
+            except ServiceError as error:
+                log.warning("reports wait", node=self._session.node, error=str(error))
+                await self._news.wait(backoff.delay())
+            else:
+                backoff.reset()
+                await self._news.wait(None)
+
+    async def _send(self, row: NetworkRow) -> None:
+        if row.outcome == "pending":
+            return
+        request = NodeReport(
+            node=self._session.node,
+            session=self._session.id,
+            network=row.network,
+            version=row.version,
+            result=row.outcome,
+            error=row.error,
+        )
+        try:
+            await ask_for(Done, self._ask, request, _REPORT_S)
+        except ServiceError as error:
+            if left_open(error):
+                raise
+            log.warning("a report was refused", network=row.network, version=row.version, error=str(error))
+        await self._journal.run(networks.reported, row)

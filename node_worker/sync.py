@@ -1,0 +1,233 @@
+"""What this node must have: fetched from the allocator, made by the drivers, and known to ADD.
+
+A round fetches all desired networks, page by page, and makes or removes each one that is not as desired yet.
+Rounds run at start, when the bell rings (reconnect, nudge, a heartbeat's other digest, an ADD that misses its
+network) and, with growing pauses, while the last one left something undone.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from node_worker import attachments, networks
+from node_worker.asking import Ask, ask_for
+from node_worker.attachments import State
+from node_worker.clock import DatabaseClock
+from node_worker.host import Host
+from node_worker.journal import Journal
+from node_worker.networks import NetworkRow, Outcome
+from node_worker.pacing import Backoff, Bell
+from node_worker.threads import Threads
+from schemas.errors import Code, ErrorBody, ServiceError
+from schemas.network import NetworkDefinition
+from schemas.node import DesiredNetwork, DesiredPage, NodeSync, desired_digest
+
+_SYNC_S = 10.0
+_WAIT_S = 5.0
+_PAUSE_S = (0.5, 30.0)
+
+log = structlog.get_logger("moorage.node")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyNetwork:
+    """A network that exists on this node, as of one version."""
+
+    network: str
+    version: int
+    definition: NetworkDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Which node this is, and which of its lives. `id` is new at every start."""
+
+    node: str
+    id: UUID
+
+
+class Sync:
+    """Keeps this node's networks as the allocator wants them. Only `run` changes anything."""
+
+    def __init__(
+        self, session: Session, ask: Ask, clock: DatabaseClock, journal: Journal, host: Host, threads: Threads
+    ) -> None:
+        self._session = session
+        self._ask = ask
+        self._clock = clock
+        self._journal = journal
+        self._host = host
+        self._threads = threads
+        self._bell = Bell()
+        self.news = Bell()
+        """Rung when there may be something to report."""
+        self._ready: dict[str, ReadyNetwork] = {}
+        self._refused: dict[str, ErrorBody] = {}
+        self._present: Mapping[str, int] | None = None
+        self._begun = 0
+        self._finished = 0
+        self._round_over = asyncio.Condition()
+
+    def wake(self) -> None:
+        """Begin a round as soon as the present one is over."""
+        self._bell.ring()
+
+    @property
+    def digest(self) -> str | None:
+        """Of what the last round fetched; None before the first."""
+        return desired_digest(self._present.items()) if self._present is not None else None
+
+    async def run(self) -> None:
+        """Until cancelled, keep in step. Needs no allocator to be there."""
+        backoff = Backoff(*_PAUSE_S)
+        while True:
+            if await self._round():
+                backoff.reset()
+                await self._bell.wait(None)
+            else:
+                await self._bell.wait(backoff.delay())
+
+    async def ready(self, name: str, version: int = 0) -> ReadyNetwork:
+        """The network, in `version` or a newer one; what is missing is fetched, for at most 5 s.
+
+        Raises ServiceError `network_unknown`, or `network_not_ready`, saying why.
+        """
+        found = self._find(name, version)
+        if found is not None:
+            return found
+        wanted = self._begun + 1
+        self._bell.ring()
+        try:
+            async with asyncio.timeout(_WAIT_S), self._round_over:
+                await self._round_over.wait_for(lambda: self._finished >= wanted)
+        except TimeoutError:
+            raise _not_ready(name, "the allocator did not say in time how it should be") from None
+        found = self._find(name, version)
+        if found is not None:
+            return found
+        if name in self._refused:
+            error = self._refused[name]
+            raise _not_ready(name, f"{error.code}: {error.message}")
+        if self._present is not None and name not in self._present:
+            raise ServiceError(
+                Code.NETWORK_UNKNOWN,
+                f"there is no network {name}: `moorage network list` shows those there are",
+                network=name,
+            )
+        raise _not_ready(name, f"version {version} has not arrived yet")
+
+    def distrust(self, name: str) -> None:
+        """Make the network again: something of it turned out to be missing."""
+        self._ready.pop(name, None)
+        self._bell.ring()
+
+    def _find(self, name: str, version: int) -> ReadyNetwork | None:
+        found = self._ready.get(name)
+        return found if found is not None and found.version >= version else None
+
+    async def _round(self) -> bool:
+        """Fetch and apply everything; whether nothing was left undone."""
+        self._begun += 1
+        number = self._begun
+        try:
+            desired = await self._fetch()
+            rows = await self._journal.run(_noted, desired)
+        except ServiceError as error:
+            log.warning("sync waits", node=self._session.node, error=str(error))
+            return False
+        self._present = {item.network: item.version for item in desired if item.state == "present"}
+        outcomes = [await self._apply(row) for row in rows]
+        self.news.ring()
+        async with self._round_over:
+            self._finished = number
+            self._round_over.notify_all()
+        return "error" not in outcomes
+
+    async def _fetch(self) -> list[DesiredNetwork]:
+        desired: list[DesiredNetwork] = []
+        after: str | None = None
+        while True:
+            request = NodeSync(node=self._session.node, session=self._session.id, after=after)
+            page = await ask_for(DesiredPage, self._ask, request, _SYNC_S)
+            self._clock.tell(page.database_time)
+            desired.extend(page.networks)
+            if page.next is None:
+                return desired
+            after = page.next
+
+    async def _apply(self, row: NetworkRow) -> Outcome:
+        """Make one network as desired and journal how that went."""
+        known = self._ready.get(row.network)
+        if row.desired == "present" and known is not None and known.version == row.version:
+            return "ready"
+        self._ready.pop(row.network, None)
+        try:
+            outcome = await (self._make(row) if row.desired == "present" else self._remove(row))
+            error = None
+            self._refused.pop(row.network, None)
+        except ServiceError as refusal:
+            outcome, error = "error", refusal.body()
+        except Exception as failure:
+            log.exception("a network could not be applied", network=row.network)
+            told = f"the node worker failed ({type(failure).__name__}: {failure}); its log says where"
+            outcome, error = "error", ErrorBody(code=Code.INTERNAL, message=told)
+        if error is not None:
+            self._refused[row.network] = error
+            log.warning("network refused", network=row.network, version=row.version, error=error.message)
+        try:
+            await self._journal.run(networks.came_out, row, outcome, error)
+        except ServiceError as failure:
+            log.warning("sync waits", node=self._session.node, error=str(failure))
+            return "error"
+        return outcome
+
+    async def _make(self, row: NetworkRow) -> Outcome:
+        definition = row.definition
+        if definition is None:
+            raise ServiceError(Code.INTERNAL, f"network {row.network} came without a definition: sync again")
+        if row.made is not None and row.made.driver != definition.driver:
+            await self._remove(row)
+        await self._journal.run(networks.making, row.network, definition)
+        driver = self._host.driver(definition.driver.type)
+        await self._threads.run(driver.ensure, row.network, definition)
+        self._ready[row.network] = ReadyNetwork(row.network, row.version, definition)
+        return "ready"
+
+    async def _remove(self, row: NetworkRow) -> Outcome:
+        """Remove what was made. Refused while pods are on it: their endpoints would lose their network."""
+        known = await self._journal.run(attachments.of_network, row.network)
+        present = [item for item in known if item.state is not State.ALLOCATING]  # that has no endpoint yet
+        if present:
+            names = ", ".join(sorted({item.container_id[:13] for item in present})[:5])
+            raise ServiceError(
+                Code.LINK_CONFLICT,
+                f"network {row.network} still has {len(present)} attachments on this node (containers "
+                f"{names}); delete those pods, and it is removed here a moment later",
+                retryable=True,
+                network=row.network,
+                attachments=len(present),
+            )
+        if row.made is not None:
+            driver = self._host.driver(row.made.driver.type)
+            await self._threads.run(driver.remove, row.network, row.made)
+            await self._journal.run(networks.unmade, row.network)
+        return "removed"
+
+
+def _noted(connection: sqlite3.Connection, desired: list[DesiredNetwork]) -> list[NetworkRow]:
+    for item in desired:
+        networks.told(connection, item)
+    networks.listed(connection, (item.network for item in desired))
+    return networks.rows(connection)
+
+
+def _not_ready(name: str, why: str) -> ServiceError:
+    return ServiceError(
+        Code.NETWORK_NOT_READY,
+        f"network {name} is not ready on this node: {why}. See `moorage network show {name}`",
+        network=name,
+    )

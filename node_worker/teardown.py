@@ -1,0 +1,61 @@
+"""How an attachment ends, whoever ends it: DEL, a failed ADD, a successor on this node, a restart.
+
+    cut the endpoint -> journal `removing` and the release owed -> send the release -> remove the endpoint
+    -> forget the row
+
+Killed between any two of these, the row is found unfinished at the next start and goes the same way again;
+the release is not sent before the endpoint is cut, so no address is heard from two pods.
+"""
+
+import structlog
+
+from node_worker import attachments
+from node_worker.attachments import Attachment, Release
+from node_worker.host import Host
+from node_worker.journal import Journal
+from node_worker.releases import Releases
+from node_worker.threads import Threads
+from schemas.errors import ServiceError
+
+log = structlog.get_logger("moorage.node")
+
+
+class Teardown:
+    """Ends attachments. Every call is safe to repeat."""
+
+    def __init__(self, journal: Journal, host: Host, threads: Threads, releases: Releases) -> None:
+        self._journal = journal
+        self._host = host
+        self._threads = threads
+        self._releases = releases
+
+    async def retire(self, attachment: Attachment) -> Release | None:
+        """End one attachment; its release, already on the way, unless that is done.
+
+        Raises ServiceError where the kernel or the journal refuses; the row stays unfinished then.
+        """
+        driver = self._host.driver(attachment.driver)
+        await self._threads.run(driver.cut, attachment.host_link)
+        release = await self._journal.run(attachments.removing, attachment)
+        if release is not None:
+            self._releases.send(release)
+        await self._threads.run(driver.detach, attachment.host_link)
+        await self._journal.run(attachments.gone, attachment.attachment_id)
+        return release
+
+    async def clear(self, driver_name: str, host_link: str) -> None:
+        """Remove the endpoint alone."""
+        driver = self._host.driver(driver_name)
+        await self._threads.run(driver.cut, host_link)
+        await self._threads.run(driver.detach, host_link)
+
+    async def recover(self) -> None:
+        """At start: end all that a killed worker left unfinished. What cannot be ended now stays."""
+        for attachment in await self._journal.run(attachments.unfinished):
+            about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
+            try:
+                await self.retire(attachment)
+            except ServiceError as error:
+                log.warning("an unfinished attachment stays", **about, error=str(error))
+            else:
+                log.info("an unfinished attachment was undone", **about, was=str(attachment.state))

@@ -1,0 +1,90 @@
+"""The node worker put together: its parts, the loops that keep them going, how it starts and stops."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+from cni.endpoint import serve
+from node_worker.asking import Ask
+from node_worker.clock import DatabaseClock
+from node_worker.handlers import Handlers, Parts
+from node_worker.host import Host
+from node_worker.journal import Journal
+from node_worker.pacing import Bell
+from node_worker.pulse import Pulse
+from node_worker.releases import Releases
+from node_worker.reports import Reports
+from node_worker.sync import Session, Sync
+from node_worker.teardown import Teardown
+from node_worker.threads import Threads
+
+_NETLINK_THREADS = 8
+
+log = structlog.get_logger("moorage.node")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Which node this is, where it keeps its journal and its CNI socket, and which netns it wires.
+
+    `netns` is the path of a network namespace; None is the worker's own. One journal belongs to one worker.
+    """
+
+    node: str
+    journal: Path
+    socket: Path
+    netns: Path | None = None
+
+
+async def run(config: WorkerConfig, ask: Ask, nudged: Bell, reconnected: Bell) -> None:
+    """Serve CNI calls until cancelled; running calls may end then, for some seconds.
+
+    `ask` reaches the allocator. Ring `nudged` for each nudge in the node's queue, and `reconnected` whenever
+    the broker is back: neither is needed for anything to be right, only for it to be soon. What a killed
+    worker left unfinished is undone before the socket appears. Raises ServiceError when the journal or the
+    namespace cannot be used.
+    """
+    with (
+        Host(config.netns) as host,
+        Journal(config.journal) as journal,
+        Threads("netlink", _NETLINK_THREADS) as threads,
+    ):
+        session = Session(config.node, uuid4())
+        clock = DatabaseClock()
+        sync = Sync(session, ask, clock, journal, host, threads)
+        pulse = Pulse(session, ask, clock, sync, reconnected)
+        releases = Releases(config.node, ask, journal)
+        reports = Reports(session, ask, journal, sync.news)
+        teardown = Teardown(journal, host, threads, releases)
+        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, releases, teardown)
+        await teardown.recover()
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(loop)
+                for loop in (
+                    sync.run(),
+                    reports.run(),
+                    releases.run(),
+                    pulse.run(),
+                    _follow(nudged, sync.wake),
+                    _follow(reconnected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+                )
+            ]
+            try:
+                async with serve(config.socket, Handlers(parts)):
+                    log.info("node worker serves", node=config.node, socket=str(config.socket))
+                    await asyncio.Event().wait()
+            finally:
+                for loop in loops:
+                    loop.cancel()
+
+
+async def _follow(bell: Bell, *wakes: Callable[[], None]) -> None:
+    while True:
+        await bell.wait(None)
+        for wake in wakes:
+            wake()
