@@ -208,8 +208,9 @@ static int call_worker(size_t len)
     if (got == HEAD) {
         memcpy(&size, frame, HEAD);
         len = ntohl(size);
-        got = len >= 1 && len <= BODY ? take(fd, frame + HEAD, len) : 0;
-        if (got == (ssize_t)len && (len > 1 || frame[HEAD] == 0))
+        int sound = len >= 1 && len <= BODY;
+        got = sound ? take(fd, frame + HEAD, len) : 0;
+        if (sound && got == (ssize_t)len && (len > 1 || frame[HEAD] == 0))
             return give(1, frame + HEAD + 1, len - 1) ? 1 : (unsigned char)frame[HEAD];
     }
     if (got < 0 && errno == ETIMEDOUT)

@@ -63,17 +63,24 @@ def frame(verb: str = "ADD", container: str = "c1", **conf: Any) -> bytes:
     return wire.encode_call(env, json.dumps(CONF | conf).encode())
 
 
-async def exchange_frames(path: Path, sent: bytes) -> tuple[int, Any]:
-    """The exit status and the printed object (None for no output) that come back for `sent`."""
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    """The exit status and the printed object (None for no output) of one answer."""
     async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_unix_connection(str(path))
-        writer.write(sent)
         size = wire.body_length(await reader.readexactly(wire.HEADER_BYTES))
         status, stdout = wire.decode_answer(await reader.readexactly(size))
-        with contextlib.suppress(ConnectionResetError):  # it was refused before it was read
-            assert await reader.read() == b""
-        writer.close()
     return status, json.loads(stdout) if stdout else None
+
+
+async def exchange_frames(path: Path, sent: bytes) -> tuple[int, Any]:
+    """What comes back for `sent`, and that the connection ends with it."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(sent)
+    answer = await read_answer(reader)
+    with contextlib.suppress(ConnectionResetError):  # it was refused before it was read
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+    writer.close()
+    return answer
 
 
 async def ask(path: Path, verb: str = "ADD", container: str = "c1", **conf: Any) -> tuple[int, Any]:

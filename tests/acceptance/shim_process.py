@@ -83,11 +83,12 @@ async def run(program: Path, path: Path | bytes | str, stdin: bytes = STDIN, **e
 
 
 class Calls(list[bytes]):
-    """The bodies of the calls that a worker has read; `arrived` is set by the first."""
+    """The bodies of the calls that a worker has read, and any byte that came behind them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.arrived = asyncio.Event()
+        self.excess = b""
 
 
 @contextlib.asynccontextmanager
@@ -95,17 +96,21 @@ async def worker(path: Path, *pieces: bytes, then_hang: bool = False) -> AsyncIt
     """A worker that reads each call whole, sends `pieces`, and hangs up (or hangs). Yields the calls."""
     calls = Calls()
     over = asyncio.Event()
+    connections: set[asyncio.Task[None] | None] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
         size = wire.body_length(await reader.readexactly(4))
         calls.append(await reader.readexactly(size))
         calls.arrived.set()
-        for piece in pieces:
-            writer.write(piece)
-            with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
                 await writer.drain()
-        if then_hang:
-            await over.wait()
+            if then_hang:
+                await over.wait()
+            writer.write_eof()
+            calls.excess += await reader.read()
         writer.close()
 
     server = await asyncio.start_unix_server(connected, path)
@@ -114,3 +119,8 @@ async def worker(path: Path, *pieces: bytes, then_hang: bool = False) -> AsyncIt
     finally:
         over.set()
         server.close()
+        while connections:
+            task = connections.pop()
+            if task is not None:
+                async with asyncio.timeout(5):
+                    await task

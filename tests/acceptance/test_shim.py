@@ -105,12 +105,13 @@ async def test_a_bad_configuration_has_the_specifications_code(
         (b'{"cniVersion" :\n "0.4.0", "name": "x"}', "0.4.0"),
         (b'{"plugins":[{"cniVersion":"0.3.1"}],"name":"cniVersion","cniVersion":"1.0.0"}', "1.0.0"),
         (b'{"name":"a\\"cniVersion\\":\\"9.9.9\\"","prevResult":{"cniVersion":"0.3.1"}}', "1.1.0"),
+        (b'{"name":"\\"","cniVersion":"1.0.0"}', "1.0.0"),
         (b'{"cniVersion":"1.0"}', "1.1.0"),
         (b'{"cniVersion":"1.0.0\\""}', "1.1.0"),
         (b'{"cniVersion":"1.0.0', "1.1.0"),
         (b'{"cniVersion":"1111.0.0"}', "1.1.0"),
         (b'{"cniVersion\\', "1.1.0"),
-        (b"{" * 2_000_000, "1.1.0"),
+        pytest.param(b"{" * 2_000_000, "1.1.0", id="endless"),
     ],
 )
 async def test_version_is_answered_without_a_worker(
@@ -228,6 +229,7 @@ async def test_closed_descriptors_do_not_become_the_socket(shim: Path, path: Pat
             )
             assert (await ending(process)).status == status
     assert [wire.decode_call(call)[1] for call in calls] == [b"", STDIN, b""]
+    assert calls.excess == b""
 
 
 async def test_forty_containers_are_served_side_by_side(shim: Path, path: Path) -> None:

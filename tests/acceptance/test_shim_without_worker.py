@@ -84,7 +84,7 @@ async def test_without_a_setting_the_default_socket_is_tried(shim: Path) -> None
         (b"/no such File or directory", "the path in MOORAGE_CNI_SOCKET"),
         (b"/" + b"x" * 106, "there is no socket"),
         (b"/" + b"x" * 107, "longer than 107 bytes"),
-        (b"/" + b"\x01" * 100_000, "longer than 107 bytes"),
+        pytest.param(b"/" + b"\x01" * 100_000, "longer than 107 bytes", id="endless"),
     ],
 )
 async def test_an_odd_socket_path_is_shown_and_harms_nothing(shim: Path, odd: bytes, shown: str) -> None:
@@ -100,7 +100,8 @@ async def test_an_odd_socket_path_is_shown_and_harms_nothing(shim: Path, odd: by
         OK_ANSWER[:-1],
         b"\0\0\0\0",
         b"\x00\x10\x00\x01\0{}",
-        b"\xff\xff\xff\xff\0{}",
+        pytest.param(b"\x00\x10\x00\x01" + b"\0" * (wire.MAX_BODY + 1), id="one byte too long"),
+        pytest.param(b"\xff\xff\xff\xff" + b"\0" * (2 * wire.MAX_BODY), id="far too long"),
         wire.encode_answer(1, b""),
     ],
 )
@@ -112,6 +113,11 @@ async def test_a_worker_that_hangs_up_or_talks_nonsense_is_try_again(
         said = (await run(shim, path, CNI_COMMAND=verb)).failed(code)
     assert "hung up without a whole answer" in said
     assert str(path) in said
+
+
+async def test_an_empty_answer_to_a_call_without_variables_is_try_again(shim: Path, path: Path) -> None:
+    async with worker(path, b"\0\0\0\0"):
+        assert "hung up" in (await ending(await start(shim, path, {}))).failed(11)
 
 
 async def test_input_that_does_not_end_is_an_io_failure(hasty_shim: Path, path: Path) -> None:

@@ -14,7 +14,7 @@ from cni.endpoint import serve
 from cni.errors import CniError
 from cni.request import CniRequest, Command
 from schemas.errors import Code, ServiceError
-from tests.cni_fakes import FakeHandler, ask, frame, hung_up
+from tests.cni_fakes import FakeHandler, ask, frame, hung_up, read_answer
 
 
 @pytest.fixture
@@ -196,6 +196,19 @@ async def test_the_time_in_the_queue_counts(path: Path) -> None:
         go.set()
         assert (await first)[0] == 0
         assert "begin DEL c1" not in handler.seen
+
+
+async def test_the_time_a_call_takes_to_arrive_counts(path: Path) -> None:
+    handler = FakeHandler(lambda request: asyncio.sleep(0.03))
+    async with serve(path, handler, limits_s={Command.DEL: 0.05}):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(frame("DEL")[:-1])
+        await asyncio.sleep(0.1)
+        writer.write(frame("DEL")[-1:])
+        _, document = await read_answer(reader)
+        writer.close()
+    assert document["code"] == 11
+    assert handler.seen == ["begin DEL c1", "cancelled DEL c1"]
 
 
 async def test_a_handler_that_does_not_let_go_keeps_its_turn_but_not_its_caller(path: Path) -> None:

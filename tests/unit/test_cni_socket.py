@@ -71,6 +71,27 @@ async def test_a_call_that_does_not_arrive_in_time_is_an_io_failure(
         assert (status, document["code"]) == (1, 5)
 
 
+async def test_an_answer_is_sent_to_its_last_byte_to_a_reader_that_is_slow() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    _, writer = await asyncio.open_connection(sock=ours)
+
+    async def read_slowly() -> int:
+        got = 0
+        while piece := await loop.sock_recv(theirs, 1000):
+            got += len(piece)
+        return got
+
+    async with asyncio.timeout(5):
+        reading = asyncio.create_task(read_slowly())
+        await exchange.send(writer, b"x" * 200_000)
+        writer.transport.abort()
+        assert await reading == 200_000
+    theirs.close()
+
+
 async def test_a_caller_that_does_not_read_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "TRANSFER_S", 0.1)
     handler = FakeHandler()
