@@ -1,0 +1,254 @@
+"""Requests from queues to a service, and what happens to each failure: the table is `settle`, here alone.
+
+The order is: the service commits, then the replies go out, then one ack. A process that dies in between
+gets the same requests again, and requests are idempotent.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from aio_pika.abc import AbstractIncomingMessage
+
+from broker.codec import decode, encode_answer, is_reply_queue
+from broker.connection import OPEN_S, Backoff, Link, explain_loss, is_loss
+from broker.deadletters import dead_letter
+from broker.intake import intake
+from broker.outcome import (
+    DEFERRED,
+    Authorize,
+    Broken,
+    Deferred,
+    Delivery,
+    Dropped,
+    Failed,
+    Outcome,
+    Refused,
+    Reply,
+    Service,
+    Unavailable,
+    Verdict,
+)
+from broker.outlet import Outlet, Unroutable
+from broker.serving import Serving, internal
+from broker.topology import DEAD, request_name
+from schemas.errors import ServiceError
+from schemas.message import Message
+
+__all__ = [
+    "DEFERRED",
+    "Authorize",
+    "Deferred",
+    "Delivery",
+    "Dropped",
+    "Outcome",
+    "QueuePlan",
+    "Refused",
+    "Reply",
+    "Service",
+    "Unavailable",
+    "consume",
+    "settle",
+]
+
+_PUBLISH_S = 5.0
+_WORN = 10
+"""From this many deliveries on (the queue's limit is 20) a message is held rather than given back."""
+
+log = structlog.get_logger("moorage.broker")
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlan:
+    """How one queue is consumed: `prefetch` messages ahead, up to `batch` to the service at once.
+
+    Without `dead_letters` what cannot be served is answered with an error or dropped. `delay_s` lets
+    another process become the queue's active consumer first.
+    """
+
+    name: str
+    prefetch: int
+    batch: int
+    dead_letters: bool = True
+    delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What is done before the ack: answer the caller, write a dead letter, both or neither."""
+
+    answer: Message | ServiceError | None = None
+    death: ServiceError | None = None
+
+
+def settle(verdict: Verdict, *, awaited: bool, dead_letters: bool) -> Settlement:
+    """The failure table (DESIGN section 4). `awaited`: somebody waits on a reply queue.
+
+    `Unavailable` is not in it: nothing is settled then, and the same messages are served later.
+    """
+    match verdict:
+        case Reply(message):
+            return Settlement(answer=message if awaited else None)
+        case Deferred() | Dropped():
+            return Settlement()
+        case Refused(error):
+            buried = dead_letters and not awaited
+        case Broken(error) | Failed(error):
+            buried = dead_letters
+    return Settlement(answer=error if awaited else None, death=error if buried else None)
+
+
+async def consume(
+    url: str, queues: Sequence[QueuePlan], service: Service, *, authorize: Authorize, name: str
+) -> None:
+    """Serve `queues` until cancelled; a broker or a service that is away is waited for, for ever.
+
+    Each queue has a channel and a thread of its own. Replies and dead letters leave over a second
+    connection, because the broker's alarms block publishing connections. Raises `not_provisioned` for a
+    URL that cannot be used.
+    """
+    async with (
+        Link(url, name=name) as source,
+        Link(url, name=f"{name} replies") as target,
+        asyncio.TaskGroup() as group,
+    ):
+        for plan in queues:
+            consumer = _Consumer(plan, Serving(service, plan.name), authorize, source, target)
+            group.create_task(consumer.run(), name=plan.name)
+
+
+class _Consumer:
+    """One queue."""
+
+    def __init__(
+        self, plan: QueuePlan, serving: Serving, authorize: Authorize, source: Link, target: Link
+    ) -> None:
+        self._plan = plan
+        self._serving = serving
+        self._authorize = authorize
+        self._source, self._target = source, target
+        self._replies = Outlet(target, confirms=False)
+        self._letters = Outlet(target, confirms=True)
+        self._backoff = Backoff(longest_s=2.0)
+        self._progressed = True
+        self._log = log.bind(queue=plan.name)
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        try:
+            await asyncio.sleep(self._plan.delay_s)
+            while True:
+                try:
+                    await self._consume()
+                except Unavailable as away:
+                    self._log.warning("stopped consuming", reason=str(away))
+                    await self._until_able()
+                except BaseException as error:
+                    if not (is_loss(error) or isinstance(error, ServiceError | Unroutable)):
+                        raise
+                    self._log.warning("consumes again soon", reason=explain_loss(error))
+                    await self._backoff.wait()
+        finally:
+            self._serving.close()
+
+    async def _consume(self) -> None:
+        """One channel's time. Returns after a careful start, to go on at full width.
+
+        A message that aio-pika cannot even parse takes the connection down, and everything that was
+        prefetched with it comes one delivery closer to its limit. So after a channel that settled nothing,
+        messages are taken one by one until one is settled.
+        """
+        careful, self._progressed = not self._progressed, False
+        prefetch, batch = (1, 1) if careful else (self._plan.prefetch, self._plan.batch)
+        async with intake(self._source, self._plan.name, prefetch=prefetch) as taken:
+            while not (careful and self._progressed):
+                await self._handle(await taken.take(batch))
+                self._progressed = True
+                self._backoff.reset()
+
+    async def _until_able(self) -> None:
+        able = False
+        while not able:
+            await self._backoff.wait()
+            able = await self._serving.is_able() and await self._target.writable()
+        self._log.info("consumes again")
+
+    async def _handle(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+        if not await self._target.writable():
+            raise Unavailable("RabbitMQ takes no messages: see `rabbitmqctl list_alarms`")
+        # Each giving back counts as a delivery, and at the limit RabbitMQ makes a dead letter of a message.
+        worn = any(_times_delivered(message) >= _WORN for message in messages)
+        held = self._backoff if worn else None
+        read = [self._read(message) for message in messages]
+        deliveries = [item for item in read if isinstance(item, Delivery)]
+        try:
+            outcomes = iter(await self._serving.together(deliveries, held=held) if deliveries else ())
+        except Unavailable:
+            raise
+        except Exception as error:
+            self._log.warning("batch failed, each request alone", size=len(messages), reason=repr(error))
+            for message, item in zip(messages, read, strict=True):
+                await self._settle([message], [await self._alone(item, held)])
+        else:
+            verdicts = [next(outcomes) if isinstance(item, Delivery) else item for item in read]
+            await self._settle(messages, verdicts)
+
+    async def _alone(self, item: Delivery | Broken | Failed, held: Backoff | None) -> Verdict:
+        return await self._serving.alone(item, held=held) if isinstance(item, Delivery) else item
+
+    def _read(self, message: AbstractIncomingMessage) -> Delivery | Broken | Failed:
+        try:
+            request = decode(message)
+            delivery = Delivery(
+                request,
+                message.user_id or "",
+                message.reply_to or None,
+                message.correlation_id,
+                message.message_id,
+            )
+            self._authorize(delivery)
+        except ServiceError as error:
+            return Broken(error)
+        except Exception as error:
+            self._log.exception("message failed to be read", message_id=message.message_id)
+            return Failed(internal(error))
+        return delivery
+
+    async def _settle(self, messages: Sequence[AbstractIncomingMessage], verdicts: Sequence[Verdict]) -> None:
+        """Replies and dead letters of consecutive messages, then one ack. Raises where one was not taken."""
+        for message, verdict in zip(messages, verdicts, strict=True):
+            await self._settle_one(message, verdict)
+        async with asyncio.timeout(OPEN_S):
+            await messages[-1].ack(multiple=True)
+
+    async def _settle_one(self, message: AbstractIncomingMessage, verdict: Verdict) -> None:
+        reply_to = message.reply_to if message.reply_to and is_reply_queue(message.reply_to) else None
+        settlement = settle(verdict, awaited=reply_to is not None, dead_letters=self._plan.dead_letters)
+        self._tell(message, verdict, settlement)
+        if settlement.answer is not None and reply_to is not None:
+            name = request_name(message.routing_key)
+            answer = encode_answer(settlement.answer, request=name, correlation_id=message.correlation_id)
+            await self._replies.publish(
+                answer, exchange="", key=reply_to, mandatory=False, timeout_s=_PUBLISH_S
+            )
+        if settlement.death is not None:
+            letter = dead_letter(message, settlement.death)
+            await self._letters.publish(letter, exchange=DEAD, key="", mandatory=True, timeout_s=_PUBLISH_S)
+
+    def _tell(self, message: AbstractIncomingMessage, verdict: Verdict, settlement: Settlement) -> None:
+        if isinstance(verdict, Reply | Deferred):
+            return
+        self._log.warning(
+            "dead letter" if settlement.death else "request not served",
+            routing_key=message.routing_key,
+            user=message.user_id,
+            message_id=message.message_id,
+            reason=verdict.reason if isinstance(verdict, Dropped) else str(verdict.error),
+            answered=settlement.answer is not None,
+        )
+
+
+def _times_delivered(message: AbstractIncomingMessage) -> int:
+    count = message.headers.get("x-delivery-count")
+    return count if isinstance(count, int) else 0

@@ -1,0 +1,66 @@
+"""A message that nobody could serve, as it is kept for people: body untouched, the story in headers."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage
+
+from broker.codec import VERSION_HEADER
+from schemas.errors import ServiceError
+
+REASON = "x-moorage-reason"
+CODE = "x-moorage-code"
+SENDER = "x-moorage-sender"
+ROUTING_KEY = "x-moorage-routing-key"
+FIRST_DEATH = "x-moorage-first-death"
+DEATHS = "x-moorage-deaths"
+
+_REASON_LENGTH = 500
+
+
+def dead_letter(message: AbstractIncomingMessage, error: ServiceError) -> Message:
+    """`message` ready for `moorage.dead`: who sent it where, why it died, since when and how often.
+
+    The sender travels in a header, because the broker takes no foreign `user_id`. Headers that are not ours
+    stay behind: RabbitMQ 3 acts on an `x-death` that it is given, and what a stranger wrote may be longer
+    than a frame. The reply queue stays behind too: nobody waits any more when the letter is replayed.
+    """
+    return Message(
+        message.body,
+        headers=_headers(message, error, datetime.now(UTC)),
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        type=message.type,
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        timestamp=message.timestamp,
+        app_id=message.app_id,
+    )
+
+
+def _headers(message: AbstractIncomingMessage, error: ServiceError, now: datetime) -> dict[str, Any]:
+    headers: dict[str, Any] = {
+        REASON: error.message[:_REASON_LENGTH],
+        CODE: str(error.code),
+        SENDER: message.user_id or "",
+        ROUTING_KEY: message.routing_key or "",
+        FIRST_DEATH: _first_death(message.headers) or now.isoformat(timespec="milliseconds"),
+        DEATHS: _deaths(message.headers) + 1,
+    }
+    version = message.headers.get(VERSION_HEADER)
+    if isinstance(version, int):
+        headers[VERSION_HEADER] = version
+    return headers
+
+
+def _first_death(headers: Mapping[str, Any]) -> str | None:
+    known = headers.get(FIRST_DEATH)
+    return known if isinstance(known, str) and len(known) <= 40 else None
+
+
+def _deaths(headers: Mapping[str, Any]) -> int:
+    known = headers.get(DEATHS)
+    return known if type(known) is int and 0 < known < 1_000_000 else 0

@@ -1,0 +1,248 @@
+"""Ask the allocator: one request out, one answer back, repeated across lost connections."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Self
+from uuid import uuid4
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
+from aiormq.exceptions import ChannelAccessRefused
+
+from broker.codec import decode_answer, encode_request
+from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss
+from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
+from schemas.errors import Code, ServiceError
+from schemas.message import Message, Request
+
+log = structlog.get_logger("moorage.broker")
+
+
+class _SessionLost(Exception):
+    """The channel was lost under a request: whether it arrived is not known."""
+
+
+class _Session:
+    """One channel with its reply queue and the callers who wait on it. It ends when the channel does."""
+
+    def __init__(self, channel: AbstractChannel) -> None:
+        self._channel = channel
+        self._exchange: AbstractExchange
+        self._pending: dict[str, asyncio.Future[bytes]] = {}
+        self.ended = asyncio.Event()
+
+    @classmethod
+    async def open(cls, link: Link) -> Self:
+        """Raises one of `connection.LOST`."""
+        session = cls(await link.channel())
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await session._prepare()
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    async def _prepare(self) -> None:
+        self._channel.close_callbacks.add(self._on_close)
+        self._exchange = await self._channel.get_exchange(REQUESTS_EXCHANGE, ensure=False)
+        replies = await self._channel.get_queue(REPLY_QUEUE, ensure=False)
+        await replies.consume(self._on_reply, no_ack=True)
+
+    async def close(self) -> None:
+        """Close the channel; whoever still waits is told that it was lost."""
+        self.end()
+        await close_quietly(self._channel)
+
+    def end(self) -> None:
+        """Nothing can be asked here any more."""
+        self.ended.set()
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(_SessionLost("the channel was lost"))
+        self._pending.clear()
+
+    def _on_close(self, _: AbstractChannel | None, __: BaseException | None) -> None:
+        self.end()
+
+    async def _on_reply(self, message: AbstractIncomingMessage) -> None:
+        future = self._pending.pop(message.correlation_id or "", None)
+        if future is not None and not future.done():
+            future.set_result(message.body)
+
+    async def ask(self, request: Request, user_id: str, progress: "_Progress") -> bytes:
+        """The body of the answer. Raises `_SessionLost`, or what publishing raises."""
+        if self.ended.is_set():
+            raise _SessionLost("the channel was lost")
+        correlation_id = uuid4().hex
+        message = encode_request(
+            request,
+            user_id=user_id,
+            message_id=uuid4().hex,
+            correlation_id=correlation_id,
+            reply_to=REPLY_QUEUE,
+        )
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._pending[correlation_id] = future
+        try:
+            progress.sent = True
+            await self._exchange.publish(message, routing_key(request), mandatory=True)
+            progress.confirmed = True
+            return await future
+        finally:
+            self._pending.pop(correlation_id, None)
+            if future.done() and not future.cancelled():
+                future.exception()  # read, or asyncio complains of it where publishing failed first
+
+
+class _Progress:
+    """How far a request has come, for the message of its failure."""
+
+    sent = False
+    confirmed = False
+
+
+class RpcClient:
+    """Asks over one channel that many callers share."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._session: _Session | None = None
+        self._changed = asyncio.Event()
+        link.on_problem = self._tell
+
+    @property
+    def connected(self) -> bool:
+        """Whether a request could be sent right now."""
+        return self._session is not None and not self._session.ended.is_set() and self._link.is_open
+
+    async def run(self) -> None:
+        """Keep a session open until cancelled."""
+        backoff = Backoff()
+        while True:
+            try:
+                session = await _Session.open(self._link)
+            except LOST as error:
+                log.warning("cannot ask yet", broker=self._link.shown, reason=explain_loss(error))
+                await backoff.wait()
+                continue
+            backoff.reset()
+            try:
+                self._session = session
+                self._tell()
+                await session.ended.wait()
+            finally:
+                self._session = None
+                await session.close()
+            if not self._link.is_open:
+                await backoff.wait()
+
+    def _tell(self) -> None:
+        """Wake all who wait for a session, or for the reason why there is none."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def ask(self, request: Request, *, timeout_s: float = 10.0) -> Message:
+        """The answer, an instance of `request.ANSWER`, within `timeout_s` seconds.
+
+        A request whose connection is lost is sent again: requests are idempotent. Raises ServiceError and
+        nothing else: `unavailable` (no broker), `timeout` (nobody answered), `not_provisioned`,
+        `sender_forbidden` (this user may not send it), `too_large`, or what the answer carried.
+        """
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    session = await self._ready()
+                    with contextlib.suppress(_SessionLost):
+                        return decode_answer(await self._ask_once(session, request, progress), type(request))
+        except TimeoutError:
+            raise self._too_late(request, progress, timeout_s) from None
+
+    async def _ready(self) -> _Session:
+        while True:
+            session = self._session
+            if session is not None and not session.ended.is_set():
+                return session
+            if self._link.problem is not None and self._link.problem.code == Code.NOT_PROVISIONED:
+                raise self._link.problem
+            await self._changed.wait()
+
+    async def _ask_once(self, session: _Session, request: Request, progress: _Progress) -> bytes:
+        try:
+            return await session.ask(request, self._link.user, progress)
+        except PublishError as error:
+            raise self._not_provisioned(f"no queue takes {routing_key(request)}") from error
+        except ChannelNotFoundEntity as error:
+            raise self._not_provisioned(f"there is no exchange {REQUESTS_EXCHANGE}") from error
+        except ChannelAccessRefused as error:
+            session.end()
+            if _names(str(error), routing_key(request)):
+                raise self._forbidden(request) from error
+            raise _SessionLost("somebody else's request was refused on this channel") from error
+        except BaseException as error:
+            if not is_loss(error):
+                raise
+            session.end()
+            raise _SessionLost(explain_loss(error)) from error
+
+    def _not_provisioned(self, what: str) -> ServiceError:
+        return ServiceError(
+            Code.NOT_PROVISIONED,
+            f"{what} on RabbitMQ at {self._link.shown}: run `moorage broker provision`",
+        )
+
+    def _forbidden(self, request: Request) -> ServiceError:
+        return ServiceError(
+            Code.SENDER_FORBIDDEN,
+            f"RabbitMQ does not let user {self._link.user} send {request.NAME}: use a user whose role may "
+            "(`moorage client enroll NAME --role producer|operator|console`), or enroll this one again",
+            user=self._link.user,
+            request=request.NAME,
+        )
+
+    def _too_late(self, request: Request, progress: _Progress, timeout_s: float) -> ServiceError:
+        broker = self._link.shown
+        if progress.confirmed:
+            return ServiceError(
+                Code.TIMEOUT,
+                f"{request.NAME} was sent but not answered within {timeout_s:g} s: is an allocator running, "
+                "and does it reach its database? The request may still be applied; repeating it is safe",
+            )
+        if self._link.problem is not None:
+            return self._link.problem
+        if progress.sent:
+            return ServiceError(
+                Code.UNAVAILABLE,
+                f"RabbitMQ at {broker} did not confirm {request.NAME} within {timeout_s:g} s: see its log, "
+                "and `rabbitmqctl list_alarms` for memory or disk alarms",
+            )
+        return ServiceError(
+            Code.UNAVAILABLE,
+            f"no connection to RabbitMQ at {broker} within {timeout_s:g} s: is it running there?",
+        )
+
+
+def _names(refusal: str, key: str) -> bool:
+    """Whether RabbitMQ's refusal is about this routing key, or about the exchange as a whole."""
+    return f"'{key}'" in refusal or "access to topic" not in refusal
+
+
+@asynccontextmanager
+async def rpc_client(url: str, *, name: str) -> AsyncIterator[RpcClient]:
+    """A client that connects, and connects again, in the background; a broker that is away fails no start.
+
+    `name` is what RabbitMQ shows for the connection. Raises `not_provisioned` for a URL that cannot be used.
+    """
+    async with Link(url, name=name) as link:
+        client = RpcClient(link)
+        keeper = asyncio.create_task(client.run(), name=f"{name}: keep connected")
+        try:
+            yield client
+        finally:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
