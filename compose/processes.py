@@ -21,7 +21,7 @@ from allocator.service import Allocator
 from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
-from broker.inbox import receive_nudges
+from broker.inbox import nudges
 from broker.poster import poster
 from broker.rpc import rpc_client
 from compose.settings import Settings, need
@@ -108,9 +108,14 @@ async def run_node(settings: Settings) -> None:
     )
     nudged, reconnected = Bell(), Bell()
     async with (
-        rpc_client(url, name=f"node {node}", on_connect=reconnected.ring) as client,
+        rpc_client(url, name=f"node {node}") as client,
         asyncio.TaskGroup() as group,
     ):
-        inbox = group.create_task(receive_nudges(url, node, nudged.ring, name=f"node {node} inbox"))
+        inbox = group.create_task(_listen(url, node, nudged, reconnected))
         await worker.run(config, client.ask, nudged, reconnected)
         inbox.cancel()
+
+
+async def _listen(url: str, node: str, nudged: Bell, reconnected: Bell) -> None:
+    async for nudge in nudges(url, node, name=f"node {node} inbox"):
+        (reconnected if nudge is None else nudged).ring()
