@@ -31,19 +31,26 @@ class Reports:
         """Until cancelled."""
         backoff = Backoff(*_PAUSE_S)
         while True:
-            try:
-                for row in await self._journal.run(networks.unreported):
-                    await self._send(row)
-            except ServiceError as error:
-                log.warning("reports wait", node=self._session.node, error=str(error))
-                await self._news.wait(backoff.delay())
-            else:
+            if await self._send_all():
                 backoff.reset()
                 await self._news.wait(None)
+            else:
+                await self._news.wait(backoff.delay())
 
-    async def _send(self, row: NetworkRow) -> None:
+    async def _send_all(self) -> bool:
+        """Whether all were answered. One that is refused holds up no other; a broker that is away, all."""
+        all_sent = True
+        try:
+            for row in await self._journal.run(networks.unreported):
+                all_sent = await self._send(row) and all_sent
+        except ServiceError as error:
+            log.warning("reports wait", node=self._session.node, error=str(error))
+            return False
+        return all_sent
+
+    async def _send(self, row: NetworkRow) -> bool:
         if row.outcome == "pending":
-            return
+            return True
         request = NodeReport(
             node=self._session.node,
             session=self._session.id,
@@ -58,4 +65,6 @@ class Reports:
             if left_open(error):
                 raise
             log.warning("a report was refused", network=row.network, version=row.version, error=str(error))
+            return False
         await self._journal.run(networks.reported, row)
+        return True

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Session, inside, write_sysctl
+from node_worker.netlink.session import Link, Session, inside, switch_off_ipv6
 from schemas.errors import Code, ServiceError
 
 # No spanning tree and no delay: a port forwards at once. Snooping off: without a querier and with pods that
@@ -43,7 +43,7 @@ def ensure_bridge(host: Netns, bridge: Bridge) -> None:
             # A MAC that was set does not follow the ports that come and go.
             links.add(bridge.name, "bridge", address=mac, mtu=bridge.mtu, **_SETTINGS)
             # The bridge is no host of its own network.
-            write_sysctl(f"net/ipv6/conf/{bridge.name}/disable_ipv6", 1)
+            switch_off_ipv6(bridge.name)
         else:
             links.change(bridge.name, kind="bridge", mtu=bridge.mtu, **_SETTINGS)
         links.change(bridge.name, ifalias=bridge.alias, state="up")

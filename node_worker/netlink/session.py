@@ -156,6 +156,7 @@ def session() -> Iterator[Session]:
             yield Session(route)
         finally:
             route.close()
+            loop.run_until_complete(asyncio.sleep(0))  # closing is finished by the loop
     finally:
         loop.close()
 
@@ -164,6 +165,15 @@ def write_sysctl(key: str, value: int) -> None:
     """Set `key`, such as net/ipv4/conf/eth0/arp_notify, in the namespace that the calling thread is in."""
     with _translated(f"set {key} to {value}"):
         Path("/proc/sys", key).write_text(f"{value}\n")
+
+
+def switch_off_ipv6(name: str) -> None:
+    """Keep a link of the calling thread's namespace from having IPv6 addresses of its own."""
+    try:
+        write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
+    except Refused as refusal:
+        if refusal.errno != errno.ENOENT:  # a kernel without IPv6
+            raise
 
 
 @contextmanager

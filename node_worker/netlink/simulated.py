@@ -1,10 +1,12 @@
 """Simulated hosts: named network namespaces that stand for machines, joined by an underlay switch.
 
-For `moorage up`, the demo and tests. The names are those that `ip netns` shows.
+For `moorage up`, the demo and tests. The names are those that `ip netns` shows. As all of this package, these
+are plain calls: async code makes them in a thread.
 """
 
 import ctypes
 import errno
+import fcntl
 import os
 import threading
 from collections.abc import Sequence
@@ -46,8 +48,12 @@ def create_netns(name: str) -> None:
     if failures:
         path.unlink()
         raise failures[0]
-    with Netns(str(path)) as netns, inside(netns) as links:
-        links.change("lo", state="up")
+    try:
+        with Netns(str(path)) as netns, inside(netns) as links:
+            links.change("lo", state="up")
+    except BaseException:
+        remove_netns(name)
+        raise
 
 
 def remove_netns(name: str) -> None:
@@ -63,7 +69,8 @@ def connect_hosts(underlay: str, hosts: Sequence[str], *, uplink: str = "eth1", 
     """Join the namespaces `hosts` by a switch in a new namespace `underlay`.
 
     Each host gets an interface `uplink`, up and without addresses; port n of the switch is the n-th host.
-    Remove it with `remove_netns(underlay)`: the uplinks go with it. When it fails nothing is left.
+    Remove it with `remove_netns(underlay)`: the kernel takes the uplinks away a moment later. When it fails
+    nothing is left.
     """
     create_netns(underlay)
     try:
@@ -94,11 +101,16 @@ def _fill(path: Path, failures: list[Refused]) -> None:
 def _share_folder() -> None:
     """Make the folder a shared mount, as `ip netns` does, so that removals reach other mount namespaces."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    if _mount(b"", _FOLDER, _MS_SHARED | _MS_REC) == 0:
-        return
-    number = _mount(os.fsencode(_FOLDER), _FOLDER, _MS_BIND | _MS_REC)
-    if number == 0:
-        number = _mount(b"", _FOLDER, _MS_SHARED | _MS_REC)
+    folder = os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # `ip netns` takes it too: two at once would mount it twice
+        if _mount(b"", _FOLDER, _MS_SHARED | _MS_REC) == 0:
+            return
+        number = _mount(os.fsencode(_FOLDER), _FOLDER, _MS_BIND | _MS_REC)
+        if number == 0:
+            number = _mount(b"", _FOLDER, _MS_SHARED | _MS_REC)
+    finally:
+        os.close(folder)
     if number != 0:
         raise Refused(f"share {_FOLDER}", number)
 

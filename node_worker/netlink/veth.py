@@ -4,7 +4,7 @@ import errno
 import time
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Refused, Session, inside, write_sysctl
+from node_worker.netlink.session import Refused, Session, inside, switch_off_ipv6, write_sysctl
 from node_worker.plan import EndpointPlan
 from schemas.errors import Code, ServiceError
 
@@ -27,8 +27,7 @@ def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> None:
     with inside(host) as outer:
         _make_pair(outer, pod, plan)
         try:
-            # A port is no host of the network either.
-            write_sysctl(f"net/ipv6/conf/{plan.host_link}/disable_ipv6", 1)
+            switch_off_ipv6(plan.host_link)
             with inside(pod) as inner:
                 _configure(inner, plan)
                 _await_forwarding(outer, plan.host_link)

@@ -86,6 +86,20 @@ async def test_a_report_that_was_answered_is_not_sent_again_after_a_restart(
     assert host.steps == ["ensure", "ensure"], "each worker makes sure of the network once"
 
 
+async def test_a_report_that_is_refused_holds_up_no_other_and_is_repeated(path: Path, host: FakeHost) -> None:
+    allocator = FakeAllocator(present("bad"), present("good"))
+
+    def refuse(request: Any) -> None:
+        if request.network == "bad":
+            raise ServiceError(Code.SENDER_FORBIDDEN, "not yours")
+
+    allocator.hooks["node.report"] = refuse
+    async with node(path, allocator, host, ALL):
+        await until(lambda: told(allocator) == [("good", 1, "ready")])
+        allocator.hooks.clear()
+        await until(lambda: told(allocator) == [("good", 1, "ready"), ("bad", 1, "ready")])
+
+
 async def test_a_refusal_is_reported_once_and_its_end_too(path: Path, host: FakeHost) -> None:
     allocator = FakeAllocator(present())
     host.fail["ensure"] = ServiceError(Code.UPLINK_MISSING, "no eth1 here", uplink="eth1")

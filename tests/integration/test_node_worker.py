@@ -1,0 +1,241 @@
+"""Whole node workers on simulated hosts, called through their CNI sockets; only the allocator is a fake."""
+
+import asyncio
+import json
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni import wire
+from node_worker import attachments
+from node_worker.journal import Journal
+from node_worker.netlink import simulated
+from node_worker.netlink.namespace import Netns
+from node_worker.netlink.session import inside
+from node_worker.pacing import Bell
+from node_worker.worker import WorkerConfig, run
+from schemas.errors import Code, ServiceError
+from tests.node_fakes import FakeAllocator, present, until
+
+pytestmark = pytest.mark.netns
+
+
+class Cluster:
+    """Two hosts joined by an underlay, and pods; a worker for a host runs while `worker` is open."""
+
+    def __init__(self, folder: Path, allocator: FakeAllocator) -> None:
+        self.folder = folder
+        self.allocator = allocator
+        self.made: list[str] = []
+        self._tag = f"mow-{os.getpid()}-{secrets.token_hex(2)}"
+        for host in ("a", "b"):
+            self._create(host)
+        self.made.append(self.name("underlay"))
+        simulated.connect_hosts(self.name("underlay"), [self.name("a"), self.name("b")])
+
+    def name(self, what: str) -> str:
+        return f"{self._tag}-{what}"
+
+    def _create(self, what: str) -> None:
+        simulated.create_netns(self.name(what))
+        self.made.append(self.name(what))
+
+    async def pod(self, what: str) -> str:
+        """A new sandbox; its container_id is `what`."""
+        await asyncio.to_thread(self._create, what)
+        return what
+
+    def end_pod(self, what: str) -> None:
+        simulated.remove_netns(self.name(what))
+
+    def path(self, what: str) -> str:
+        return str(simulated.netns_path(self.name(what)))
+
+    def config(self, host: str) -> WorkerConfig:
+        folder = self.folder / host
+        return WorkerConfig(f"node-{host}", folder / "journal", folder / "cni.sock", Path(self.path(host)))
+
+    @asynccontextmanager
+    async def worker(self, *hosts: str) -> AsyncIterator[None]:
+        """Workers for `hosts`, once their sockets are there."""
+        tasks = [
+            asyncio.create_task(run(self.config(host), self.allocator, Bell(), Bell())) for host in hosts
+        ]
+        try:
+            for host, task in zip(hosts, tasks, strict=True):
+                await until(lambda host=host, task=task: task.done() or self.config(host).socket.exists())
+                if task.done():
+                    task.result()
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def call(self, host: str, verb: str, pod: str, owner: str = "web-0") -> tuple[int, Any]:
+        """Exit status and printed object of one CNI call, tried again while it says 11."""
+        env = {
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": self.path(pod) if verb == "ADD" else "",
+            "CNI_IFNAME": "eth0",
+            "CNI_ARGS": f"K8S_POD_NAMESPACE=shop;K8S_POD_NAME={owner}",
+        }
+        conf = {"cniVersion": "1.1.0", "name": "pods", "type": "moorage", "network": "prod"}
+        async with asyncio.timeout(20):
+            while True:
+                reader, writer = await asyncio.open_unix_connection(str(self.config(host).socket))
+                writer.write(wire.encode_call(env, json.dumps(conf).encode()))
+                size = wire.body_length(await reader.readexactly(wire.HEADER_BYTES))
+                status, stdout = wire.decode_answer(await reader.readexactly(size))
+                writer.close()
+                answer = json.loads(stdout) if stdout else None
+                if status == 0 or answer["code"] != 11:
+                    return status, answer
+                await asyncio.sleep(0.02)
+
+    async def endpoints(self, host: str) -> set[str]:
+        """The host's ends of all endpoints there."""
+
+        def names() -> set[str]:
+            with Netns(self.path(host)) as netns, inside(netns) as links:
+                return {link.name for link in links.all() if link.kind == "veth" and link.name != "eth1"}
+
+        return await asyncio.to_thread(names)
+
+    async def pings(self, pod: str, address: str) -> bool:
+        """Whether the pod reaches the address within 2 s."""
+        program = ["nsenter", f"--net={self.path(pod)}", "ping", "-n", "-c", "1", "-W", "2", address]
+        ping = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.DEVNULL)
+        return await ping.wait() == 0
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Any:
+    threads = set(threading.enumerate())
+    made = Cluster(tmp_path, FakeAllocator(present(uplink="eth1")))
+    try:
+        yield made
+    finally:
+        for name in made.made:
+            simulated.remove_netns(name)
+    assert {thread for thread in threading.enumerate() if thread not in threads} == set()
+    assert not set(made.made) & set(simulated.netns_names())
+
+
+async def test_a_pod_that_moves_keeps_its_address_and_mac_and_its_peer_reaches_it(cluster: Cluster) -> None:
+    peer, old, new = await cluster.pod("peer"), await cluster.pod("old"), await cluster.pod("new")
+    async with cluster.worker("a", "b"):
+        status, before = await cluster.call("b", "ADD", old)
+        assert status == 0, before
+        status, answer = await cluster.call("a", "ADD", peer, owner="web-1")
+        assert status == 0, answer
+        address = before["ips"][0]["address"].partition("/")[0]
+        assert await cluster.pings(peer, address)
+        assert (await cluster.call("b", "DEL", old))[0] == 0
+        status, after = await cluster.call("a", "ADD", new)
+        assert status == 0, after
+        assert after["ips"] == before["ips"]
+        assert after["interfaces"][1]["mac"] == before["interfaces"][1]["mac"]
+        assert await cluster.pings(peer, address)
+        assert (await cluster.call("b", "DEL", old))[0] == 0, "its late DEL"
+        assert await cluster.pings(peer, address)
+    assert cluster.allocator.holders() == {"shop/web-0": "new", "shop/web-1": "peer"}
+
+
+async def test_a_pod_outlives_its_worker_and_is_deleted_by_the_next_one_after_its_netns(
+    cluster: Cluster,
+) -> None:
+    one, other = await cluster.pod("one"), await cluster.pod("other")
+    async with cluster.worker("a"):
+        for pod, owner in ((one, "web-0"), (other, "web-1")):
+            assert (await cluster.call("a", "ADD", pod, owner))[0] == 0
+    assert await cluster.pings(one, "10.20.0.11")
+    async with cluster.worker("a"):
+        await until(lambda: len(cluster.allocator.reports) > 0)
+        assert await cluster.pings(one, "10.20.0.11")
+        cluster.end_pod(one)
+        for _ in range(2):
+            assert (await cluster.call("a", "DEL", one))[0] == 0
+    assert cluster.allocator.holders() == {"shop/web-1": "other"}
+    assert len(await cluster.endpoints("a")) == 1
+
+
+async def test_what_a_killed_worker_left_is_gone_before_the_socket_is_there(cluster: Cluster) -> None:
+    pod = await cluster.pod("pod")
+    async with cluster.worker("a"):
+        assert (await cluster.call("a", "ADD", pod))[0] == 0
+    with Journal(cluster.config("a").journal) as journal:
+        await journal.run(lambda db: db.execute("UPDATE attachments SET state = 'wiring'"))
+    (left,) = await cluster.endpoints("a")
+    async with cluster.worker("a"):
+        assert await cluster.endpoints("a") == set()
+        await until(lambda: cluster.allocator.attachments == {})
+        assert (await cluster.call("a", "ADD", pod))[0] == 0
+    assert left not in await cluster.endpoints("a")
+
+
+async def test_an_interface_that_exists_and_a_netns_that_does_not_have_codes_of_their_own(
+    cluster: Cluster,
+) -> None:
+    pod = await cluster.pod("pod")
+    async with cluster.worker("a"):
+        assert (await cluster.call("a", "ADD", pod))[0] == 0
+        status, answer = await cluster.call("a", "ADD", pod)
+        assert (status, answer["details"]) == (1, Code.INTERFACE_EXISTS)
+        status, answer = await cluster.call("a", "ADD", "nosuch")
+        assert (status, answer["details"]) == (1, Code.NETNS_UNUSABLE)
+        assert (await cluster.call("a", "DEL", "nosuch"))[0] == 0
+
+
+def open_files() -> list[str]:
+    return [path.name for path in Path("/proc/self/fd").iterdir()]
+
+
+async def test_fifty_pods_at_once_all_get_their_addresses_and_go_again(cluster: Cluster) -> None:
+    pods = [await cluster.pod(f"pod-{number}") for number in range(50)]
+    before = len(open_files())
+    async with cluster.worker("a"):
+        added = await asyncio.gather(*(cluster.call("a", "ADD", pod, owner=pod) for pod in pods))
+        assert {status for status, _ in added} == {0}
+        assert len({answer["ips"][0]["address"] for _, answer in added}) == 50
+        assert len(await cluster.endpoints("a")) == 50
+        deleted = await asyncio.gather(*(cluster.call("a", "DEL", pod) for pod in pods))
+        assert {status for status, _ in deleted} == {0}
+        assert await cluster.endpoints("a") == set()
+    assert cluster.allocator.attachments == {}
+    assert len(open_files()) <= before, "no file descriptor leaks"
+
+
+async def test_two_workers_on_one_journal_are_refused(cluster: Cluster) -> None:
+    async with cluster.worker("a"):
+        with pytest.raises(ServiceError, match="stop the other node worker"):
+            await run(cluster.config("a"), cluster.allocator, Bell(), Bell())
+
+
+async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> None:
+    config = WorkerConfig(
+        "node-c", cluster.folder / "c", cluster.folder / "c.sock", Path("/run/netns/nosuch")
+    )
+    with pytest.raises(ServiceError) as caught:
+        await run(config, cluster.allocator, Bell(), Bell())
+    assert caught.value.code == Code.NETNS_UNUSABLE
+
+
+async def test_the_journal_says_what_is_attached(cluster: Cluster) -> None:
+    pod = await cluster.pod("pod")
+    async with cluster.worker("a"):
+        assert (await cluster.call("a", "ADD", pod))[0] == 0
+    with Journal(cluster.config("a").journal) as journal:
+        (row,) = await journal.run(attachments.of_network, "prod")
+    facts = await asyncio.to_thread(Path(cluster.path(pod)).stat)
+    assert (row.netns_device, row.netns_inode) == (facts.st_dev, facts.st_ino)
+    assert {row.host_link} == await cluster.endpoints("a")
