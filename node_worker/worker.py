@@ -1,9 +1,11 @@
 """The node worker put together: its parts, the loops that keep them going, how it starts and stops."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -40,11 +42,11 @@ class WorkerConfig:
     netns: Path | None = None
 
 
-async def run(config: WorkerConfig, ask: Ask, nudged: Bell, reconnected: Bell) -> None:
+async def run(config: WorkerConfig, ask: Ask, nudges: AsyncIterable[object]) -> None:
     """Serve CNI calls until cancelled; running calls may end then, for some seconds.
 
-    `ask` reaches the allocator. Ring `nudged` for each nudge in the node's queue, and `reconnected` whenever
-    the broker is back: neither is needed for anything to be right, only for it to be soon. What a killed
+    `ask` reaches the allocator. `nudges` gives something for each nudge in the node's queue, and None
+    whenever the queue is listened to again: nothing depends on it but how soon things happen. What a killed
     worker left unfinished is undone before the socket appears. Raises ServiceError when the journal or the
     namespace cannot be used.
     """
@@ -53,34 +55,44 @@ async def run(config: WorkerConfig, ask: Ask, nudged: Bell, reconnected: Bell) -
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
     ):
-        session = Session(config.node, uuid4())
-        clock = DatabaseClock()
+        session, clock, returned = Session(config.node, uuid4()), DatabaseClock(), Bell()
         sync = Sync(session, ask, clock, journal, host, threads)
-        pulse = Pulse(session, ask, clock, sync, reconnected)
+        pulse = Pulse(session, ask, clock, sync, returned)
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, releases)
-        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, releases, teardown)
         await teardown.recover()
-        async with asyncio.TaskGroup() as group:
-            loops = [
-                group.create_task(loop)
-                for loop in (
-                    sync.run(),
-                    reports.run(),
-                    releases.run(),
-                    pulse.run(),
-                    _follow(nudged, sync.wake),
-                    _follow(reconnected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
-                )
-            ]
-            try:
-                async with serve(config.socket, Handlers(parts)):
-                    log.info("node worker serves", node=config.node, socket=str(config.socket))
-                    await asyncio.Event().wait()
-            finally:
-                for loop in loops:
-                    loop.cancel()
+        loops = (
+            sync.run(),
+            reports.run(),
+            releases.run(),
+            pulse.run(),
+            _listen(nudges, sync.wake, returned.ring),
+            _follow(returned, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+        )
+        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, releases, teardown)
+        async with _running(*loops), serve(config.socket, Handlers(parts)):
+            log.info("node worker serves", node=config.node, socket=str(config.socket))
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let `loops` run beside the block; one that breaks ends the block, and the block's end ends them."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(loop) for loop in loops]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _listen(
+    nudges: AsyncIterable[object], nudged: Callable[[], None], returned: Callable[[], None]
+) -> None:
+    async for nudge in nudges:
+        (returned if nudge is None else nudged)()
 
 
 async def _follow(bell: Bell, *wakes: Callable[[], None]) -> None:

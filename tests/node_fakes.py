@@ -11,6 +11,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from cni.request import CniRequest, Command, NetConf
+from node_worker import attachments
+from node_worker.attachments import Attachment, Release
 from node_worker.clock import DatabaseClock
 from node_worker.handlers import Handlers, Parts
 from node_worker.journal import Journal
@@ -313,3 +315,24 @@ def call(
     args = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": pod}
     path = netns or f"/run/netns/{container}"
     return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin")
+
+
+async def rows(worker: Any) -> list[Attachment]:
+    return list(await worker.parts.journal.run(attachments.of_network, "prod"))
+
+
+async def owed(worker: Any) -> list[Release]:
+    return list(await worker.parts.journal.run(attachments.owed))
+
+
+async def all_released(worker: Any, limit_s: float = 5.0) -> None:
+    """Wait until no release is owed."""
+
+    async def none() -> bool:
+        return not await owed(worker)
+
+    await until(none, limit_s)
+
+
+def refused(code: str = Code.KERNEL_REFUSED) -> ServiceError:
+    return ServiceError(code, "no")

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from node_worker import attachments, networks, pulse, sync
-from node_worker.pacing import Backoff, Bell
-from node_worker.threads import Threads
 from schemas.errors import Code, ServiceError
 from schemas.node import NodeHeartbeat, NodeReport, NodeSync
 from tests.node_fakes import FakeAllocator, FakeHost, absent, call, node, present, unavailable, until
@@ -289,42 +287,3 @@ async def test_one_release_that_is_always_refused_holds_up_no_other(path: Path, 
             return [item.container_id for item in owed] == ["poison"]
 
         await until(only_poison)
-
-
-async def test_a_bell_rung_while_nobody_waits_is_heard() -> None:
-    bell = Bell()
-    bell.ring()
-    bell.ring()
-    assert await bell.wait(None)
-    assert not await bell.wait(0.01)
-
-
-def test_pauses_grow_to_their_limit_and_start_again_after_a_success() -> None:
-    backoff = Backoff(1, 4)
-    pauses = [backoff.delay() for _ in range(5)]
-    for pause, most in zip(pauses, (1, 2, 4, 4, 4), strict=True):
-        assert most / 2 <= pause <= most
-    backoff.reset()
-    assert backoff.delay() <= 1
-
-
-async def test_a_thread_that_fails_after_its_caller_was_cancelled_is_still_waited_for() -> None:
-    loop = asyncio.get_running_loop()
-    begun, go_on, over = asyncio.Event(), asyncio.Event(), []
-
-    def work() -> None:
-        loop.call_soon_threadsafe(begun.set)
-        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(5)
-        over.append(True)
-        raise LookupError
-
-    with Threads("test", 1) as threads:
-        task = asyncio.create_task(threads.run(work))
-        await begun.wait()
-        task.cancel()
-        await asyncio.sleep(0.01)
-        assert not task.done()
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert over

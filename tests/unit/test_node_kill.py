@@ -1,0 +1,136 @@
+"""A worker killed at every step of ADD and DEL: the next one finds nothing half done."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node_worker.attachments import State
+from tests.node_fakes import (
+    FakeAllocator,
+    FakeHost,
+    all_released,
+    call,
+    copied,
+    node,
+    present,
+    refused,
+    rows,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal" / "journal.sqlite"
+
+
+@pytest.fixture
+def allocator() -> FakeAllocator:
+    return FakeAllocator(present())
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+class Kills:
+    """Copies of journal, kernel and allocator as they are at each step: what a SIGKILL there leaves."""
+
+    def __init__(self, path: Path, allocator: FakeAllocator, host: FakeHost, folder: Path) -> None:
+        self._path, self._allocator, self._host, self._folder = path, allocator, host, folder
+        self.points: dict[str, tuple[Path, FakeAllocator, FakeHost]] = {}
+
+    def __call__(self, step: str) -> None:
+        name = f"{len(self.points)} {step}"
+        target = self._folder / name.replace(" ", "-")
+        shutil.copytree(self._path.parent, target)
+        self.points[name] = (target / self._path.name, copied(self._allocator), self._host.copied())
+
+    def asked(self, request: Any) -> None:
+        self(f"{request.NAME} asked")
+
+
+async def checked_after(point: tuple[Path, FakeAllocator, FakeHost], name: str) -> None:
+    """Start a worker on what a kill left: nothing is half done, and the pod can be attached and detached."""
+    path, allocator, host = point
+    async with node(path, allocator, host) as worker:
+        await all_released(worker)
+        left = await rows(worker)
+        assert all(row.state is State.ATTACHED for row in left), name
+        assert {row.host_link for row in left} == set(host.endpoints), name
+        assert {row.attachment_id for row in left} == set(allocator.attachments), name
+        for container in ("c1", "old"):
+            await worker.handlers.delete(call("DEL", container=container))
+        assert host.endpoints == allocator.attachments == {}, name
+        await worker.handlers.add(call(container="c2"))
+        assert allocator.holders() == {"shop/web-0": "c2"}, name
+
+
+async def test_killed_anywhere_in_an_add_nothing_is_half_done(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        host.hook = kills
+        allocator.hooks["address.allocate"] = kills.asked
+        await worker.handlers.add(call())
+        kills("done")
+    assert [name.partition(" ")[2] for name in kills.points] == [
+        "open_pod",
+        "address.allocate asked",
+        "attach",
+        "attached",
+        "done",
+    ]
+    for name, point in kills.points.items():
+        await checked_after(point, name)
+
+
+async def test_killed_anywhere_in_a_takeover_nothing_is_half_done(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call(container="old"))
+        host.hook = kills
+        allocator.hooks["address.allocate"] = kills.asked
+        await worker.handlers.add(call())
+        kills("done")
+    assert any(name.endswith("was cut") for name in kills.points)
+    for name, point in kills.points.items():
+        await checked_after(point, name)
+
+
+async def test_killed_anywhere_in_a_del_nothing_is_half_done(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call())
+        host.hook = kills
+        allocator.hooks["address.release"] = kills.asked
+        await worker.handlers.delete(call("DEL"))
+        kills("done")
+    steps = {name.partition(" ")[2] for name in kills.points}
+    assert steps == {"cut", "was cut", "address.release asked", "detach", "detached", "done"}
+    for name, point in kills.points.items():
+        await checked_after(point, name)
+
+
+async def test_what_cannot_be_undone_at_start_keeps_its_address_and_does_not_stop_the_worker(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        host.hook = kills
+        await worker.handlers.add(call())
+    left, known, machine = next(point for name, point in kills.points.items() if name.endswith("attached"))
+    machine.fail["cut"] = refused()
+    async with node(left, known, machine) as worker:
+        assert [row.state for row in await rows(worker)] == [State.WIRING]
+        assert len(known.attachments) == len(machine.endpoints) == 1
+        machine.fail = {}
+        await worker.handlers.delete(call("DEL"))
+    assert known.attachments == machine.endpoints == {}

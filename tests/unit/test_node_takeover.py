@@ -1,0 +1,84 @@
+"""A new sandbox of the same owner on the same node takes the address over."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from node_worker import attachments
+from node_worker.plan import host_link_name
+from schemas.errors import Code, ServiceError
+from tests.node_fakes import (
+    FakeAllocator,
+    FakeHost,
+    all_released,
+    call,
+    node,
+    present,
+    rows,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal" / "journal.sqlite"
+
+
+@pytest.fixture
+def allocator() -> FakeAllocator:
+    return FakeAllocator(present())
+
+
+@pytest.fixture
+def host() -> FakeHost:
+    return FakeHost()
+
+
+async def test_the_old_sandbox_is_removed_before_the_new_one_is_wired(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call(container="old"))
+        (old,) = await rows(worker)
+        host.steps.clear()
+        await worker.handlers.add(call(container="new"))
+        (row,) = await rows(worker)
+        await all_released(worker)
+    assert host.steps == ["open_pod", "cut", "detach", "attach"]
+    assert list(host.endpoints) == [row.host_link]
+    assert old.host_link in host.cut_links
+    assert allocator.holders() == {"shop/web-0": "new"}
+
+
+async def test_an_old_sandbox_that_the_journal_lost_is_removed_all_the_same(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call(container="old"))
+        (old,) = await rows(worker)
+        await worker.parts.journal.run(attachments.gone, old.attachment_id)
+        await worker.handlers.add(call(container="new"))
+    assert host_link_name(old.attachment_id) not in host.endpoints
+    assert len(host.endpoints) == 1
+
+
+async def test_an_add_that_was_overtaken_by_a_newer_sandbox_leaves_it_alone(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with node(path, allocator, host) as worker:
+
+        def overtake(step: str) -> None:
+            if step == "attach":
+                host.hook = lambda step: None
+                newer = worker.handlers.add(call(container="new"))
+                asyncio.run_coroutine_threadsafe(newer, loop).result(5)
+
+        host.hook = overtake
+        with pytest.raises(ServiceError) as caught:
+            await worker.handlers.add(call(container="old"))
+        assert caught.value.code == Code.ATTACHMENT_RELEASED
+        (row,) = await rows(worker)
+    assert row.container_id == "new"
+    assert host.endpoints == {row.host_link: ("/run/netns/new", "eth0")}
+    assert allocator.holders() == {"shop/web-0": "new"}
