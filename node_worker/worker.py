@@ -1,7 +1,7 @@
 """The node worker put together: its parts, the loops that keep them going, how it starts and stops."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,22 +42,22 @@ class WorkerConfig:
     netns: Path | None = None
 
 
-async def run(config: WorkerConfig, ask: Ask, nudges: AsyncIterable[object]) -> None:
+async def run(config: WorkerConfig, ask: Ask, nudged: Bell, reconnected: Bell) -> None:
     """Serve CNI calls until cancelled; running calls may end then, for some seconds.
 
-    `ask` reaches the allocator. `nudges` gives something for each nudge in the node's queue, and None
-    whenever the queue is listened to again: nothing depends on it but how soon things happen. What a killed
-    worker left unfinished is undone before the socket appears. Raises ServiceError when the journal or the
-    namespace cannot be used.
+    `ask` reaches the allocator. Ring `nudged` for each nudge in the node's queue, and `reconnected` whenever
+    the broker is back: nothing depends on them but how soon things happen. What a killed worker left
+    unfinished is undone before the socket appears. Raises ServiceError when the journal or the namespace
+    cannot be used.
     """
     with (
         Host(config.netns) as host,
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
     ):
-        session, clock, returned = Session(config.node, uuid4()), DatabaseClock(), Bell()
+        session, clock = Session(config.node, uuid4()), DatabaseClock()
         sync = Sync(session, ask, clock, journal, host, threads)
-        pulse = Pulse(session, ask, clock, sync, returned)
+        pulse = Pulse(session, ask, clock, sync, reconnected)
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, releases)
@@ -67,8 +67,8 @@ async def run(config: WorkerConfig, ask: Ask, nudges: AsyncIterable[object]) -> 
             reports.run(),
             releases.run(),
             pulse.run(),
-            _listen(nudges, sync.wake, returned.ring),
-            _follow(returned, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+            _follow(nudged, sync.wake),
+            _follow(reconnected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
         )
         parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, releases, teardown)
         async with _running(*loops), serve(config.socket, Handlers(parts)):
@@ -86,13 +86,6 @@ async def _running(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         finally:
             for task in tasks:
                 task.cancel()
-
-
-async def _listen(
-    nudges: AsyncIterable[object], nudged: Callable[[], None], returned: Callable[[], None]
-) -> None:
-    async for nudge in nudges:
-        (returned if nudge is None else nudged)()
 
 
 async def _follow(bell: Bell, *wakes: Callable[[], None]) -> None:

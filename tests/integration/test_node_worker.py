@@ -18,6 +18,7 @@ from node_worker.journal import Journal
 from node_worker.netlink import simulated
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import inside
+from node_worker.pacing import Bell
 from node_worker.worker import WorkerConfig, run
 from schemas.errors import Code, ServiceError
 from tests.node_fakes import FakeAllocator, present, until
@@ -32,28 +33,12 @@ class Cluster:
         self.folder = folder
         self.allocator = allocator
         self.made: list[str] = []
-        self.sent: list[bytes] = []
-        self.nudged = asyncio.Condition()
+        self.nudged = {"a": Bell(), "b": Bell()}
         self._tag = f"mow-{os.getpid()}-{secrets.token_hex(2)}"
         for host in ("a", "b"):
             self._create(host)
         self.made.append(self.name("underlay"))
         simulated.connect_hosts(self.name("underlay"), [self.name("a"), self.name("b")])
-
-    async def nudges(self) -> AsyncIterator[bytes | None]:
-        """Each worker's own: what is put into `nudged` is told to all."""
-        yield None
-        seen = 0
-        while True:
-            async with self.nudged:
-                await self.nudged.wait_for(lambda seen=seen: len(self.sent) > seen)
-            yield self.sent[seen]
-            seen += 1
-
-    async def nudge(self) -> None:
-        async with self.nudged:
-            self.sent.append(b"{}")
-            self.nudged.notify_all()
 
     def name(self, what: str) -> str:
         return f"{self._tag}-{what}"
@@ -80,7 +65,10 @@ class Cluster:
     @asynccontextmanager
     async def worker(self, *hosts: str) -> AsyncIterator[None]:
         """Workers for `hosts`, once their sockets are there."""
-        tasks = [asyncio.create_task(run(self.config(host), self.allocator, self.nudges())) for host in hosts]
+        tasks = [
+            asyncio.create_task(run(self.config(host), self.allocator, self.nudged[host], Bell()))
+            for host in hosts
+        ]
         try:
             for host, task in zip(hosts, tasks, strict=True):
                 await until(lambda host=host, task=task: task.done() or self.config(host).socket.exists())
@@ -187,7 +175,8 @@ async def test_a_nudge_brings_a_new_network_at_once(cluster: Cluster) -> None:
     async with cluster.worker("a", "b"):
         await until(lambda: len(cluster.allocator.reports) == 2)
         cluster.allocator.networks["late"] = present("late")
-        await cluster.nudge()
+        for bell in cluster.nudged.values():
+            bell.ring()
         await until(lambda: len(cluster.allocator.reports) == 4, 2)
     told = {(report.node, report.network, report.result) for report in cluster.allocator.reports}
     assert told == {(node, net, "ready") for node in ("node-a", "node-b") for net in ("prod", "late")}
@@ -242,7 +231,7 @@ async def test_fifty_pods_at_once_all_get_their_addresses_and_go_again(cluster: 
 async def test_two_workers_on_one_journal_are_refused(cluster: Cluster) -> None:
     async with cluster.worker("a"):
         with pytest.raises(ServiceError, match="stop the other node worker"):
-            await run(cluster.config("a"), cluster.allocator, cluster.nudges())
+            await run(cluster.config("a"), cluster.allocator, Bell(), Bell())
 
 
 async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> None:
@@ -250,7 +239,7 @@ async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> 
         "node-c", cluster.folder / "c", cluster.folder / "c.sock", Path("/run/netns/nosuch")
     )
     with pytest.raises(ServiceError) as caught:
-        await run(config, cluster.allocator, cluster.nudges())
+        await run(config, cluster.allocator, Bell(), Bell())
     assert caught.value.code == Code.NETNS_UNUSABLE
 
 
