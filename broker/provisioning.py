@@ -1,0 +1,237 @@
+"""Everything that is declared on a broker: exchanges, queues, users. Services only use it."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import TypeAdapter, ValidationError
+
+from broker import topology
+from broker.management import Management
+from broker.permissions import (
+    ALLOCATOR,
+    Permissions,
+    permissions_of,
+    permissions_of_allocator,
+    user_name,
+)
+from schemas.errors import Code, ServiceError
+from schemas.fields import NodeName
+
+SETTLE_S = 5.0
+"""A quorum queue declared a moment before its broker is killed may come back dead; after this it is safe."""
+
+ClientRole = Literal["producer", "operator", "console"]
+Progress = Callable[[str], None]
+
+
+def _silently(_: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """The queues that provisioning made, and those that were there."""
+
+    created: tuple[str, ...]
+    existing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A user that can be used now. `password` is None, and `***` in the URL, where the user kept its own."""
+
+    user: str
+    amqp_url: str = field(repr=False)
+    password: str | None = field(repr=False)
+
+
+def provision(
+    management_url: str, *, vhost: str = "/", settle_s: float = SETTLE_S, progress: Progress = _silently
+) -> Provisioned:
+    """Declare all exchanges, queues and bindings. Safe to repeat; nothing that exists is changed.
+
+    Waits `settle_s` seconds where it declared quorum queues. Raises `unavailable`, `sender_forbidden` (not
+    an administrator) or `not_provisioned` (something exists in another form; the message says what to do).
+    """
+    with Management(management_url) as api:
+        for exchange in topology.EXCHANGES:
+            _ensure_exchange(api, vhost, exchange)
+        queues = topology.shared_queues()
+        created = [queue for queue in queues if _ensure_queue(api, vhost, queue)]
+    if settle_s > 0 and any(queue.quorum for queue in created):
+        progress(f"RabbitMQ: {len(created)} queues declared, waiting {settle_s:g} s until they are settled")
+        time.sleep(settle_s)
+    made = tuple(queue.name for queue in created)
+    progress(f"RabbitMQ: provisioned, {len(made)} of {len(queues)} queues new")
+    return Provisioned(made, tuple(queue.name for queue in queues if queue.name not in made))
+
+
+def enroll_allocator(
+    management_url: str,
+    *,
+    vhost: str = "/",
+    amqp: str | None = None,
+    rotate: bool = False,
+    password: str | None = None,
+) -> Enrolled:
+    """Make the user that all allocators share. Arguments and errors as in `enroll_node`."""
+    with Management(management_url) as api:
+        return _enroll(api, ALLOCATOR, permissions_of_allocator(), vhost, amqp, rotate, password)
+
+
+def enroll_node(
+    management_url: str,
+    name: str,
+    *,
+    vhost: str = "/",
+    amqp: str | None = None,
+    rotate: bool = False,
+    password: str | None = None,
+) -> Enrolled:
+    """Make a node's queue and its user, who may do this node's work alone.
+
+    Safe to repeat: permissions are set again; the password stays, unless `rotate` asks for a new one or
+    `password` names it. `amqp` is HOST:PORT where clients reach RabbitMQ; without it, the management
+    API's host and the AMQP port that it tells. Raises `invalid_request` for a name that no node can have,
+    `unavailable`, `sender_forbidden` (not an administrator) or `not_provisioned`.
+    """
+    _check_name(name)
+    with Management(management_url) as api:
+        _ensure_queue(api, vhost, topology.queue_of_node(name))
+        user = user_name("node", name)
+        return _enroll(api, user, permissions_of("node", name), vhost, amqp, rotate, password)
+
+
+def enroll_client(
+    management_url: str,
+    name: str,
+    role: ClientRole,
+    *,
+    vhost: str = "/",
+    amqp: str | None = None,
+    rotate: bool = False,
+    password: str | None = None,
+) -> Enrolled:
+    """Make the user of a producer, operator or console. Arguments and errors as in `enroll_node`."""
+    _check_name(name)
+    with Management(management_url) as api:
+        user = user_name(role, name)
+        return _enroll(api, user, permissions_of(role, name), vhost, amqp, rotate, password)
+
+
+def create_vhost(management_url: str, vhost: str) -> None:
+    """Make a virtual host that the administrator may use too. Safe to repeat."""
+    with Management(management_url) as api:
+        api.put("vhosts", vhost)
+        everything = {"configure": ".*", "write": ".*", "read": ".*"}
+        api.put("permissions", vhost, str(api.get("whoami")["name"]), body=everything)
+
+
+def delete_vhost(management_url: str, vhost: str) -> None:
+    """Remove a virtual host and all that is in it. Safe to repeat. Users stay."""
+    with Management(management_url) as api:
+        api.delete("vhosts", vhost)
+
+
+def _check_name(name: str) -> None:
+    try:
+        TypeAdapter(NodeName).validate_python(name)
+    except ValidationError as error:
+        raise ServiceError(
+            Code.INVALID_REQUEST,
+            f"{name!r} cannot be a name: use lower-case letters, digits, '-' and '.', as Kubernetes does "
+            "for its nodes",
+        ) from error
+
+
+def _enroll(
+    api: Management,
+    user: str,
+    allowed: Permissions,
+    vhost: str,
+    amqp: str | None,
+    rotate: bool,
+    password: str | None,
+) -> Enrolled:
+    address = amqp or _amqp_address(api)
+    if password is None and (rotate or api.get("users", user) is None):
+        password = secrets.token_urlsafe(24)
+    if password is not None:
+        api.put("users", user, body={"password": password, "tags": ""})
+    api.put(
+        "permissions",
+        vhost,
+        user,
+        body={"configure": allowed.configure, "write": allowed.write, "read": allowed.read},
+    )
+    # Without any topic permission every routing key is allowed.
+    sends = {"exchange": topology.REQUESTS_EXCHANGE, "write": allowed.sends, "read": "^$"}
+    api.put("topic-permissions", vhost, user, body=sends)
+    shown = quote(password, safe="") if password is not None else "***"
+    url = f"amqp://{quote(user, safe='')}:{shown}@{address}/{quote(vhost, safe='')}"
+    return Enrolled(user, url, password)
+
+
+def _amqp_address(api: Management) -> str:
+    listeners = (api.get("overview") or {}).get("listeners", [])
+    ports = [item["port"] for item in listeners if item.get("protocol") == "amqp"]
+    if not ports:
+        raise ServiceError(
+            Code.NOT_PROVISIONED,
+            "RabbitMQ's management API names no AMQP listener: say with --amqp HOST:PORT where clients "
+            "reach RabbitMQ",
+        )
+    host = f"[{api.host}]" if ":" in api.host else api.host
+    return f"{host}:{ports[0]}"
+
+
+def _ensure_exchange(api: Management, vhost: str, exchange: topology.Exchange) -> None:
+    found = api.get("exchanges", vhost, exchange.name)
+    wanted = {"type": exchange.kind, "durable": True, "auto_delete": False, "internal": False}
+    if found is None:
+        api.put("exchanges", vhost, exchange.name, body={**wanted, "arguments": {}})
+        return
+    _compare("exchange", exchange.name, found, wanted)
+
+
+def _ensure_queue(api: Management, vhost: str, queue: topology.Queue) -> bool:
+    """Whether it had to be made."""
+    found = api.get("queues", vhost, queue.name)
+    wanted = {"durable": queue.durable, "auto_delete": False}
+    if found is None:
+        api.put("queues", vhost, queue.name, body={**wanted, "arguments": dict(queue.arguments)})
+    else:
+        existing = found.get("arguments", {})
+        _compare("queue", queue.name, {**found, **existing}, {**wanted, **queue.arguments}, set(existing))
+    for binding in queue.bindings:
+        body = {"routing_key": binding.key, "arguments": {}}
+        api.post("bindings", vhost, "e", binding.exchange, "q", queue.name, body=body)
+    return found is None
+
+
+def _compare(
+    what: str,
+    name: str,
+    found: dict[str, Any],
+    wanted: dict[str, Any],
+    arguments: set[str] | frozenset[str] = frozenset(),
+) -> None:
+    differences = [
+        f"{key} is {found.get(key, 'not set')} and must be {value}"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    differences += [f"{key} is {found[key]} and must not be set" for key in sorted(arguments - set(wanted))]
+    if differences:
+        raise ServiceError(
+            Code.NOT_PROVISIONED,
+            f"{what} {name} exists in another form: {'; '.join(differences)}. RabbitMQ cannot change it: "
+            f"once nothing is in it that you need, delete it (in the management page, or `rabbitmqctl "
+            f"delete_queue` for a queue) and provision again",
+            name=name,
+            differences=differences,
+        )
