@@ -160,9 +160,9 @@ class MariaDB:
                 user=USER,
                 password=self._identity.database_password,
                 database=DATABASE,
-                connect_timeout=5,
-                read_timeout=5,
-                write_timeout=5,
+                connect_timeout=2,
+                read_timeout=2,
+                write_timeout=2,
             ).close()
         except (pymysql.err.Error, OSError) as error:
             return str(error)

@@ -62,7 +62,7 @@ def environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
         "RABBITMQ_PID_FILE": str(folder / "rabbitmq.pid"),
-        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
+        "ERL_CRASH_DUMP_SECONDS": "0",  # a dump takes seconds, and only Erlang's developers read it
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": str(ports.epmd),
         # For every Erlang that runs here, the short-lived ones of the scripts too: speak on loopback alone,
