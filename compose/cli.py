@@ -18,6 +18,7 @@ from console import addresses, history, networks, nodes, pools
 from schemas.errors import ServiceError
 
 _SHIM = Path("build/cni/moorage")
+_PIPE_WIDTH = 110
 
 app = typer.Typer(
     name="moorage",
@@ -36,6 +37,9 @@ db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 def _settings(ctx: typer.Context) -> None:
     if ctx.obj is None:  # tests bring their own
         ctx.obj = read_settings()
+    configure_logging(
+        "warning", "text"
+    )  # commands say what matters themselves; processes configure their own
 
 
 @app.command()
@@ -46,7 +50,7 @@ def up(
 ) -> None:
     """Run everything on this machine in the foreground: services, allocator and simulated nodes."""
     settings: Settings = ctx.obj
-    run_up(settings, (state_dir or settings.state_dir).absolute(), nodes_, Console())
+    run_up(settings, (state_dir or settings.state_dir).absolute(), nodes_, _console())
 
 
 @app.command()
@@ -56,7 +60,7 @@ def demo(
     shim: Annotated[Path, typer.Option(help="the CNI executable")] = _SHIM,
 ) -> None:
     """Tell the main job as a story that checks each of its steps."""
-    raise typer.Exit(tell_demo(ctx.obj, folder.absolute(), shim.absolute(), Console()))
+    raise typer.Exit(tell_demo(ctx.obj, folder.absolute(), shim.absolute(), _console()))
 
 
 @app.command()
@@ -86,6 +90,12 @@ def upgrade(ctx: typer.Context) -> None:
         typer.echo(f"the database is at revision {schema.upgrade(engine)}")
     finally:
         engine.dispose()
+
+
+def _console() -> Console:
+    """The terminal; wide enough for tables where the output goes into a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
 
 
 def assemble() -> typer.Typer:

@@ -40,10 +40,11 @@ def simulated_hosts(nodes: Sequence[str], prefix: str) -> Iterator[list[Host]]:
     hosts = [Host(node, f"{prefix}-{node}") for node in nodes]
     underlay = f"{prefix}-underlay"
     with ExitStack() as undo:
-        for name in (underlay, *(host.netns for host in hosts)):
-            simulated.create_netns(name)
-            undo.callback(simulated.remove_netns, name)
+        for host in hosts:
+            simulated.create_netns(host.netns)
+            undo.callback(simulated.remove_netns, host.netns)
         simulated.connect_hosts(underlay, [host.netns for host in hosts], uplink=UPLINK)
+        undo.callback(simulated.remove_netns, underlay)
         yield hosts
 
 
