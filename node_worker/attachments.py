@@ -39,6 +39,7 @@ class Attachment:
     conf_name: str
     container_id: str
     ifname: str
+    owner: str
     netns: str
     netns_device: int
     netns_inode: int
@@ -63,22 +64,26 @@ class Release:
 
 
 _COLUMNS = (
-    "attachment_id, network, conf_name, container_id, ifname, netns, netns_device, netns_inode, boot_id, "
-    "driver, bridge, host_link, state, addresses, mac"
+    "attachment_id, network, conf_name, container_id, ifname, owner, netns, netns_device, netns_inode, "
+    "boot_id, driver, bridge, host_link, state, addresses, mac"
 )
+
+
+_MARKS = ", ".join("?" * len(_COLUMNS.split(", ")))
 
 
 def begin(connection: sqlite3.Connection, attachment: Attachment) -> None:
     """Write `attachment` down before its addresses are asked for; replaces a row of the same id."""
     gone(connection, attachment.attachment_id)
     connection.execute(
-        f"INSERT INTO attachments ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO attachments ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608
         (
             str(attachment.attachment_id),
             attachment.network,
             attachment.conf_name,
             attachment.container_id,
             attachment.ifname,
+            attachment.owner,
             attachment.netns,
             attachment.netns_device,
             attachment.netns_inode,
@@ -174,6 +179,25 @@ def find(connection: sqlite3.Connection, container_id: str, ifname: str, conf_na
 def by_id(connection: sqlite3.Connection, attachment_id: UUID) -> Attachment | None:
     """The attachment of that id."""
     return _one(connection, "attachment_id = ?", str(attachment_id))
+
+
+def predecessors(connection: sqlite3.Connection, attachment_id: UUID) -> list[Attachment]:
+    """Whom this attachment may have taken its addresses over from: none, once its answer is known.
+
+    They are the older attachments of its owner's interface. As long as the answer of its allocate is not
+    known, the allocator may have handed their addresses to it.
+    """
+    asking = by_id(connection, attachment_id)
+    if asking is None or asking.state is not State.ALLOCATING:
+        return []
+    return _all(
+        connection,
+        "network = ? AND owner = ? AND ifname = ? AND attachment_id <> ?",
+        asking.network,
+        asking.owner,
+        asking.ifname,
+        str(attachment_id),
+    )
 
 
 def unfinished(connection: sqlite3.Connection) -> list[Attachment]:

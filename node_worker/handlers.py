@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cni.request import CniRequest
 from cni.result import CniResult
 from node_worker import attachments
-from node_worker.asking import Ask, ask_for
+from node_worker.asking import Ask, ask_for, left_open
 from node_worker.attachments import Attachment, State
 from node_worker.clock import DatabaseClock
 from node_worker.host import Host
@@ -134,6 +134,7 @@ class Handlers:
             conf_name=request.conf.name,
             container_id=request.container_id,
             ifname=request.ifname,
+            owner=request.owner,
             netns=pod.path,
             netns_device=pod.device,
             netns_inode=pod.inode,
@@ -158,7 +159,12 @@ class Handlers:
             )
         except ValidationError as error:
             raise ServiceError(Code.INVALID_REQUEST, f"this cannot be asked for: {explain(error)}") from error
-        allocated = await ask_for(Allocated, parts.ask, question, ALLOCATE_S)
+        try:
+            allocated = await ask_for(Allocated, parts.ask, question, ALLOCATE_S)
+        except ServiceError as error:
+            if not left_open(error):  # a "no": it has taken nothing over from anybody
+                await parts.journal.run(attachments.removing, attachment)
+            raise
         # The allocator may know a newer network than this node has made.
         await parts.sync.ready(allocated.network, allocated.network_version)
         return allocated

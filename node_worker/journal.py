@@ -23,6 +23,7 @@ CREATE TABLE attachments (
     conf_name TEXT NOT NULL,
     container_id TEXT NOT NULL,
     ifname TEXT NOT NULL,
+    owner TEXT NOT NULL,
     netns TEXT NOT NULL,
     netns_device INTEGER NOT NULL,
     netns_inode INTEGER NOT NULL,

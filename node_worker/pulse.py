@@ -43,7 +43,7 @@ class Pulse:
             raise ServiceError(
                 Code.UNAVAILABLE,
                 f"node {self._session.node} does not reach the allocator: see that the message broker, the "
-                "allocator and its database run (`moorage doctor`); it goes on by itself then",
+                "allocator and its database run; it goes on by itself then",
                 node=self._session.node,
             )
 

@@ -32,8 +32,15 @@ class Teardown:
     async def retire(self, attachment: Attachment) -> Release | None:
         """End one attachment; its release, already on the way, unless that is done.
 
+        If nobody knows whether it took over from an older sandbox of its owner, that one ends first: once
+        this one is released the address may go to another node, and must not be heard from here any more.
         Raises ServiceError where the kernel or the journal refuses; the row stays unfinished then.
         """
+        for older in await self._journal.run(attachments.predecessors, attachment.attachment_id):
+            await self._end(older)
+        return await self._end(attachment)
+
+    async def _end(self, attachment: Attachment) -> Release | None:
         driver = self._host.driver(attachment.driver)
         await self._threads.run(driver.cut, attachment.host_link)
         release = await self._journal.run(attachments.removing, attachment)

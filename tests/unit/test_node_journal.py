@@ -22,6 +22,7 @@ def draft(container: str = "c1", conf_name: str = "pods", network: str = "prod")
         conf_name=conf_name,
         container_id=container,
         ifname="eth0",
+        owner=f"shop/{container}",
         netns=f"/run/netns/{container}",
         netns_device=4,
         netns_inode=4026532001,
