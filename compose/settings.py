@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
+    def private(self) -> "Settings":
+        """The same, but for no servers: whoever runs with these starts services of its own."""
+        return self.model_copy(update={"amqp_url": None, "management_url": None, "database_url": None})
+
     @classmethod
     def settings_customise_sources(
         cls,

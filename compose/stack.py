@@ -52,9 +52,13 @@ class Stack:
     nodes: tuple[RunningNode, ...]
 
     def check(self) -> None:
-        """Raise `NotStarted` if one of our own processes has ended."""
+        """Raise `internal`, with the end of its log, if one of our own processes has ended."""
         for process in (self.allocator, *(node.process for node in self.nodes)):
-            process.check()
+            if process.pid is None:
+                said = "\n".join(f"  | {line}" for line in process.tail())
+                raise ServiceError(
+                    Code.INTERNAL, f"the {process.name} ended by itself; the end of {process.log}:\n{said}"
+                )
 
     @property
     def env_file(self) -> Path:

@@ -62,7 +62,11 @@ class Cast:
         """Publish a body as it is, past all of our own code, through RabbitMQ's management API."""
         url = f"{self.stack.servers.management_url}/api/exchanges/{_VHOST}/moorage.requests/publish"
         message = {
-            "properties": {"delivery_mode": 2, "user_id": httpx.URL(url).username},
+            "properties": {
+                "delivery_mode": 2,
+                "user_id": httpx.URL(url).username,
+                "headers": {"schema_version": 1},
+            },
             "routing_key": routing_key,
             "payload": body,
             "payload_encoding": "string",

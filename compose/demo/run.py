@@ -21,7 +21,10 @@ _INTERRUPTED = 130
 
 
 def demo(settings: Settings, folder: Path, shim: Path, console: Console) -> int:
-    """Tell the story; the exit status: 0 if every step held. The state is kept only if one did not."""
+    """Tell the story; the exit status: 0 if every step held. The state is kept only if one did not.
+
+    It runs on services of its own, whatever servers the settings name: it makes networks and kills things.
+    """
     if not shim.is_file():
         raise ServiceError(Code.NOT_PROVISIONED, f"the CNI executable {shim} is missing: run `make shim`")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -48,7 +51,7 @@ def demo(settings: Settings, folder: Path, shim: Path, console: Console) -> int:
 def _tell(settings: Settings, state_dir: Path, shim: Path, story: Story, console: Console) -> None:
     progress = partial(console.print, highlight=False, markup=False)
     with (
-        running_stack(settings, state_dir, ["node-1", "node-2"], progress) as stack,
+        running_stack(settings.private(), state_dir, ["node-1", "node-2"], progress) as stack,
         ExitStack() as undo,
     ):
         cast = Cast(stack, story, shim, undo)
