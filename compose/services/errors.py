@@ -5,8 +5,11 @@ from pathlib import Path
 
 from schemas.errors import Code, ServiceError
 
-_TAKEN = ("eaddrinuse", "already in use", "ports_in_use")
+_TAKEN = ("eaddrinuse", "address already in use", "dist_port_already_used")
 """How Erlang and MariaDB say that somebody else has a port."""
+
+
+_LINE = 300  # characters shown of a logged line: Erlang's go on for pages
 
 
 class ProgramsMissing(ServiceError):
@@ -28,14 +31,18 @@ class NotStarted(ServiceError):
 
     def __init__(self, name: str, what: str, advice: str, log: Path, tail: Iterable[str]) -> None:
         self.tail = tuple(tail)
-        said = "\n".join(f"  | {line}" for line in self.tail) or "  | (nothing)"
-        self.port_was_taken = any(words in said.lower() for words in _TAKEN)
+        self.port_was_taken = any(words in line.lower() for words in _TAKEN for line in self.tail)
+        said = "\n".join(f"  | {_short(line)}" for line in self.tail) or "  | (nothing)"
         super().__init__(
             Code.UNAVAILABLE,
             f"{name} {what}. {advice}. Its whole log is {log}; the end of it:\n{said}",
             retryable=False,
             service=name,
         )
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LINE else f"{line[:_LINE]} ..."
 
 
 class StateFolderUnusable(ServiceError):

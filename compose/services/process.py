@@ -110,11 +110,6 @@ class Child:
             if time.monotonic() > deadline:
                 raise self._not_started(f"was not ready within {limit_s:.0f} s ({reason})", _BUSY)
 
-    def check(self) -> None:
-        """Raise `NotStarted` if it has ended."""
-        if self._ended.is_set():
-            raise self._ended_early()
-
     def wait_until_done(self, limit_s: float) -> None:
         """Wait for a child that ends by itself. Raises `NotStarted` if it fails, or lasts over `limit_s`."""
         if not self._ended.wait(limit_s):

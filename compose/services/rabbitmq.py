@@ -79,8 +79,8 @@ class RabbitMQ:
         if reservation:
             reservation.release()
         if self._epmd is None:
-            self._epmd = Epmd(self._programs.epmd, self._folder, env=env, keep=self._keep)
-        self._epmd.ensure(ports.epmd)
+            self._epmd = Epmd(self._programs.epmd, self._folder, ports.epmd, env=env, keep=self._keep)
+        self._epmd.ensure()
         script, log = self._programs.rabbitmq_server, self._folder / "rabbitmq.log"
         self._server = Child(NAME, [script], env=env, log=log, keep=self._keep)
         self._server.start()
@@ -117,8 +117,13 @@ class RabbitMQ:
     def _wait(self) -> None:
         if self._server is None or self._epmd is None:
             raise RuntimeError("RabbitMQ was not launched")
-        self._server.wait_until_ready(self._probe, limit_s=_READY_S, poll_s=0.1)
-        self._epmd.check()
+        epmd = self._epmd
+
+        def probe() -> str | None:
+            epmd.check()  # without it, whatever the node does or says is a consequence
+            return self._probe()
+
+        self._server.wait_until_ready(probe, limit_s=_READY_S, poll_s=0.1)
 
     def _relaunch_elsewhere(self) -> None:
         self._progress(f"{NAME}: one of its ports was taken meanwhile, trying others")

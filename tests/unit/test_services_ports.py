@@ -69,6 +69,25 @@ def test_thefts_are_outlasted_a_limited_number_of_times() -> None:
     assert calls == ["stop", "elsewhere", "stop", "elsewhere", "stop"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Can't start server: Bind on TCP/IP port. Got error: 98: Address already in use",
+        "{could_not_start_listener,'127.0.0.1',26672,eaddrinuse}",
+        '{dist_port_already_used,25340,not_erlang,"localhost"}',
+        "epmd: failed to bind to address 127.0.0.1: Address already in use",
+    ],
+)
+def test_a_theft_is_known_by_what_each_server_logs(line: str) -> None:
+    assert NotStarted("server", "ended early", "Look", Path("log"), [f"error: {line}", "bye"]).port_was_taken
+
+
+def test_a_line_of_pages_is_shown_in_part() -> None:
+    shown = str(NotStarted("server", "ended early", "Look", Path("log"), ["x" * 5000, "the end"]))
+    assert len(shown) < 700
+    assert shown.endswith("the end")
+
+
 def test_another_failure_is_not_tried_again() -> None:
     calls: list[str] = []
 

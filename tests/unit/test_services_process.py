@@ -108,13 +108,12 @@ def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) 
 
 def test_a_child_is_asked_once_however_often_it_is_stopped(tmp_path: Path) -> None:
     """A server may take a second SIGTERM for impatience."""
-    script = "trap 'echo asked; sleep 0.2; exit' TERM; echo up; while :; do sleep 0.05; done"
-    child = child_of(tmp_path, script)
+    child = child_of(tmp_path, "trap 'echo asked' TERM; echo up; while :; do sleep 0.05; done")
     child.start()
     child.wait_until_ready(said(child, "up"), limit_s=10)
     child.terminate()
-    child.stop(grace_s=10)
-    child.stop(grace_s=10)
+    child.wait_until_ready(said(child, "asked"), limit_s=10)
+    child.stop(grace_s=0.3)
     assert child.tail().count("asked") == 1
 
 
