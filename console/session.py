@@ -1,0 +1,198 @@
+"""One command from its request to its end: asked over RabbitMQ, failures told, the exit code kept.
+
+Exit codes
+  0  done
+  1  the request was refused; the message says why
+  2  the command line or a value in it cannot be used; nothing was changed
+  3  RabbitMQ or the allocator cannot be reached, or is not set up
+  4  this user may not ask this
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, nullcontext
+from typing import Annotated, Protocol, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from broker.rpc import rpc_client
+from console.failure import show_failure
+from console.output import Output, say, stderr
+from schemas.errors import Code, ServiceError
+from schemas.message import Message, Page, Query, Request
+from schemas.validation import explain
+
+EXIT_CODES = ("Exit codes" + (__doc__ or "").partition("Exit codes")[2].rstrip()).replace("\n", "  \n")
+"""The table above, for the end of every `--help`. Two blanks before a line's end keep it in Markdown."""
+
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="stop after this many rows (default: all)")
+]
+RequestIdOption = Annotated[
+    str | None,
+    typer.Option("--request-id", help="names this attempt when you repeat it (default: a new one)"),
+]
+
+_PAGE = 100
+"""Rows asked for at a time."""
+
+_REFUSED = 1
+_EXIT: Mapping[str, int] = {
+    Code.INVALID_REQUEST: 2,
+    Code.TOO_LARGE: 2,
+    Code.UNAVAILABLE: 3,
+    Code.TIMEOUT: 3,
+    Code.NOT_PROVISIONED: 3,
+    Code.SENDER_FORBIDDEN: 4,
+}
+_OUTCOME_UNKNOWN = frozenset({Code.UNAVAILABLE, Code.TIMEOUT})
+
+Expected = TypeVar("Expected", bound=Message)
+Paged = TypeVar("Paged", bound=Page)
+
+
+class Asker(Protocol):
+    """What sends a request and brings its answer, an instance of `request.ANSWER`; raises ServiceError."""
+
+    async def ask(self, request: Request, *, timeout_s: float = 10.0) -> Message:
+        """The answer, within `timeout_s` seconds."""
+        ...
+
+
+class Connect(Protocol):
+    """How an `Asker` is come by: `broker.rpc.rpc_client`, or a stand-in."""
+
+    def __call__(self, url: str, *, name: str) -> AbstractAsyncContextManager[Asker]:
+        """An asker for as long as the context lasts."""
+        ...
+
+
+class ConsoleSettings(Protocol):
+    """What typer's `ctx.obj` must have. If it also has a `connect` (a `Connect`), that is used."""
+
+    @property
+    def amqp_url(self) -> str | None:
+        """AMQP URL of RabbitMQ with the user's name and password; None if it was not set."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """How long a command waits for an answer, in seconds."""
+        ...
+
+
+class Session:
+    """What a command asks through. Raises ServiceError; `asking` turns that into an exit code."""
+
+    def __init__(self, settings: ConsoleSettings) -> None:
+        self._settings = settings
+        self._connect: Connect = getattr(settings, "connect", rpc_client)
+
+    def ask(
+        self,
+        request: Request,
+        answer: type[Expected],
+        *,
+        longer_s: float = 0,
+        doing: str = "Asking the allocator",
+    ) -> Expected:
+        """The answer of `request`, which may take `longer_s` seconds more than usual if it is repeatable."""
+        with _spinner(doing):
+            return asyncio.run(self._one(request, answer, longer_s))
+
+    def ask_pages(self, query: Query, answer: type[Paged], rows: str, limit: int | None) -> Paged:
+        """All pages of `query` joined into one, or the first `limit` rows of them.
+
+        `rows` names the field that holds a page's rows. The answer's `next` is None unless `limit` cut it.
+        """
+        with _spinner("Asking the allocator"):
+            page = asyncio.run(self._pages(query, answer, rows, limit))
+        if page.next is not None:
+            say(f"There are more than these {len(getattr(page, rows))}: raise --limit or leave it out.")
+        return page
+
+    async def _one(self, request: Request, answer: type[Expected], longer_s: float) -> Expected:
+        async with self._connect(self._url(), name="console") as asker:
+            try:
+                return _checked(await asker.ask(request, timeout_s=self._settings.timeout_s), answer)
+            except ServiceError as error:
+                if error.code != Code.TIMEOUT or not longer_s:
+                    raise
+            # It was sent and is being worked on: asked again, we join those who wait for its answer.
+            # One long wait instead would also wait that long for a broker that is not there.
+            return _checked(await asker.ask(request, timeout_s=longer_s), answer)
+
+    async def _pages(self, query: Query, answer: type[Paged], rows: str, limit: int | None) -> Paged:
+        found: list[Message] = []
+        after: str | None = None
+        async with self._connect(self._url(), name="console") as asker:
+            while True:
+                wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
+                turn = query.model_copy(update={"after": after, "limit": wanted})
+                page = _checked(await asker.ask(turn, timeout_s=self._settings.timeout_s), answer)
+                found += getattr(page, rows)
+                if page.next is None or (limit is not None and len(found) >= limit):
+                    return page.model_copy(update={rows: tuple(found)})
+                after = _onward(page.next, after)
+
+    def _url(self) -> str:
+        if not self._settings.amqp_url:
+            raise ServiceError(
+                Code.NOT_PROVISIONED,
+                "MOORAGE_AMQP_URL is not set: it names RabbitMQ and the user to ask as. "
+                "`moorage client enroll NAME --role console` makes such a user; "
+                "`moorage up` starts everything on this machine and prints the settings to use",
+            )
+        return self._settings.amqp_url
+
+
+@contextmanager
+def asking(ctx: typer.Context, output: Output, *, request_id: str | None = None) -> Iterator[Session]:
+    """A session for one command; a failure inside is shown and ends the command with its exit code.
+
+    `request_id` names a change: where its outcome is unknown, people are told how to ask again safely.
+    """
+    advice = request_id and (
+        "It may or may not have been carried out. Run the same command again with "
+        f"--request-id {request_id}: however often it is asked, it is carried out once."
+    )
+    try:
+        yield Session(ctx.obj)
+    except ValidationError as error:
+        refusal = ServiceError(Code.INVALID_REQUEST, explain(error))
+        show_failure(refusal, output)
+        raise typer.Exit(_EXIT[Code.INVALID_REQUEST]) from error
+    except ServiceError as error:
+        unknown = error.code in _OUTCOME_UNKNOWN
+        if unknown and request_id:
+            error.fields = {**error.fields, "request_id": request_id}
+        show_failure(error, output, advice=advice if unknown else None)
+        raise typer.Exit(_EXIT.get(error.code, _REFUSED)) from error
+    except KeyboardInterrupt:
+        if advice:
+            say(advice)
+        raise
+
+
+def _checked(message: Message, answer: type[Expected]) -> Expected:
+    if not isinstance(message, answer):
+        raise ServiceError(
+            Code.INTERNAL,
+            f"the answer is a {type(message).__name__}, not a {answer.__name__}; report this as a bug",
+        )
+    return message
+
+
+def _onward(cursor: str, before: str | None) -> str:
+    """The next cursor; one that stands still would be asked for ever."""
+    if cursor == before:
+        raise ServiceError(
+            Code.INTERNAL, f"the allocator's pages do not go on after {cursor}; report this as a bug"
+        )
+    return cursor
+
+
+def _spinner(doing: str) -> AbstractContextManager[object]:
+    console = stderr()
+    return console.status(doing) if console.is_terminal else nullcontext()
