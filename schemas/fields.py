@@ -69,25 +69,39 @@ def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+PATTERNS_IN_WORDS: dict[str, str] = {}
+"""What a name must be, by the pattern it has to match: for messages that people read."""
+
+
+def _matching(pattern: str, words: str) -> str:
+    PATTERNS_IN_WORDS[pattern] = words
+    return pattern
+
+
+_NAME = _matching(f"^{_LABEL}$", "must be 1 to 63 lower-case letters, digits and '-', as in a DNS label")
+_NODE = _matching(f"^{_SUBDOMAIN}$", "must be a node's name: lower-case letters, digits, '-' and '.'")
+_ID = _matching(r"^[a-zA-Z0-9][a-zA-Z0-9_.:\-]{0,63}$", "must be 1 to 64 letters, digits and '_.:-'")
+_CONTAINER = _matching(r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$", "must be letters, digits and '_.-'")
+_OWNER = _matching(
+    rf"^({_LABEL}/{_SUBDOMAIN}|container:[a-zA-Z0-9][a-zA-Z0-9_.\-]{{0,254}})$",
+    "must be an owner such as shop/web-0 or container:db",
+)
+_OWNERS = _matching(
+    r"^([a-z0-9*][-a-z0-9*]{0,62}/[a-z0-9*][-a-z0-9.*]{0,252}|container:[a-zA-Z0-9*][a-zA-Z0-9_.*\-]{0,254})$",
+    "must be a pattern of owners such as shop/web-* or shop/*",
+)
+
 Address = Annotated[IPAddress, BeforeValidator(_address), AfterValidator(_plain)]
 Cidr = Annotated[IPNetwork, BeforeValidator(_cidr)]
 Mac = Annotated[str, StringConstraints(to_lower=True), AfterValidator(_mac)]
 Ifname = Annotated[str, AfterValidator(_ifname)]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 
-NetworkName = Annotated[str, StringConstraints(pattern=f"^{_LABEL}$")]
-PoolName = Annotated[str, StringConstraints(pattern=f"^{_LABEL}$")]
+NetworkName = Annotated[str, StringConstraints(pattern=_NAME)]
+PoolName = Annotated[str, StringConstraints(pattern=_NAME)]
 # A queue name holds at most 255 bytes and starts with "moorage.node." (AMQP 0-9-1, short string).
-NodeName = Annotated[str, StringConstraints(pattern=f"^{_SUBDOMAIN}$", max_length=200)]
-ContainerId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$", max_length=255)]
-RequestId = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.:\-]{0,63}$")]
-Owner = Annotated[
-    str,
-    StringConstraints(pattern=rf"^({_LABEL}/{_SUBDOMAIN}|container:[a-zA-Z0-9][a-zA-Z0-9_.\-]{{0,254}})$"),
-]
-OwnerPattern = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^([a-z0-9*][-a-z0-9*]{0,62}/[a-z0-9*][-a-z0-9.*]{0,252}|container:[a-zA-Z0-9*][a-zA-Z0-9_.*\-]{0,254})$"
-    ),
-]
+NodeName = Annotated[str, StringConstraints(pattern=_NODE, max_length=200)]
+ContainerId = Annotated[str, StringConstraints(pattern=_CONTAINER, max_length=255)]
+RequestId = Annotated[str, StringConstraints(pattern=_ID)]
+Owner = Annotated[str, StringConstraints(pattern=_OWNER)]
+OwnerPattern = Annotated[str, StringConstraints(pattern=_OWNERS)]

@@ -85,7 +85,11 @@ def _usable_uplink(links: Session, bridge: Bridge, found: Link | None) -> Link:
     name = bridge.uplink or ""
     uplink = links.find(name)
     if uplink is None or uplink.loopback:
-        there = sorted(link.name for link in links.all() if not link.loopback and link.master is None)
+        there = sorted(
+            link.name
+            for link in links.all()
+            if not link.loopback and link.master is None and link.kind != "bridge"
+        )
         raise ServiceError(
             Code.UPLINK_MISSING,
             f"this node has no interface {name} that could be an uplink; free here: "

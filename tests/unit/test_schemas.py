@@ -1,9 +1,13 @@
 """The vocabulary: what requests accept, what they refuse, and how refusals read."""
 
+import json
+import re
+
 import pytest
 from pydantic import ValidationError
 
 from schemas.errors import Code, ErrorBody, ServiceError
+from schemas.fields import PATTERNS_IN_WORDS
 from schemas.network import NetworkCreate, NetworkView
 from schemas.node import NodeReport, desired_digest
 from schemas.owners import matches, specificity
@@ -153,3 +157,15 @@ def test_a_user_has_a_role_and_a_name():
 def test_the_digest_depends_on_the_set_and_not_on_its_order():
     assert desired_digest([("a", 1), ("b", 2)]) == desired_digest([("b", 2), ("a", 1)])
     assert desired_digest([("a", 1)]) != desired_digest([("a", 2)])
+
+
+@pytest.mark.parametrize("model", REQUESTS.values())
+def test_every_pattern_is_explained_in_words(model: type):
+    patterns = set(re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', json.dumps(model.model_json_schema())))
+    assert {json.loads(f'"{pattern}"') for pattern in patterns} <= set(PATTERNS_IN_WORDS)
+
+
+def test_a_name_that_is_none_is_refused_in_words():
+    assert refusal(NetworkCreate, network(network="Prod_1")) == (
+        "network: must be 1 to 63 lower-case letters, digits and '-', as in a DNS label"
+    )
