@@ -1,0 +1,102 @@
+# The commands of this repository. `make demo` and `make test` need nothing but a Debian 12 or Ubuntu 24.04
+# and root: they install what is missing, once, and say what they do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build
+LOG := $(BUILD)/setup.log
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+SHIM := $(BUILD)/cni/moorage
+SHIM_FLAGS := -std=c11 -static -Os -Wall -Wextra -Werror
+UV := $(BUILD)/uv
+UV_VERSION := 0.13.9
+MAX_LINES := 400
+NODES ?= 2
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
+COMPILE := $(UV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+
+# Runs $(1) with its output in the log; shows the log's end if it fails.
+define quietly
+@mkdir -p $(BUILD); $(1) >$(LOG) 2>&1 || { tail -n 40 $(LOG) >&2; \
+	echo "make $@: failed, the whole output is in $(LOG)" >&2; exit 1; }
+endef
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo up test check static sizes shim lock clean packages
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUNTIME) $(SHIM) ## the main job as a story on this machine, each step checked
+	@$(BIN)/moorage demo
+
+up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NODES=2 simulated nodes
+	@$(BIN)/moorage up --nodes $(NODES)
+
+# Test data lies on a disk, not in memory: what is durable is part of what is tested.
+test: static $(SHIM) ## all checks and all tests, on servers of their own
+	@PYTEST_DEBUG_TEMPROOT=/var/tmp $(BIN)/pytest -n 2 --dist loadgroup \
+		-o tmp_path_retention_policy=failed -o tmp_path_retention_count=1
+
+check: static ## ruff, mypy, import-linter, file sizes and unit tests; under a minute
+	@$(BIN)/pytest -q -n auto tests/unit
+
+static: $(DEV)
+	@echo "check: ruff, mypy, import-linter, file sizes"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check --config 'format.exclude = ["*.md"]' .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache >$(BUILD)/imports.log || { cat $(BUILD)/imports.log; exit 1; }
+	@$(MAKE) sizes
+
+sizes:
+	@git -c safe.directory='*' ls-files -z '*.py' '*.c' | xargs -0 -r wc -l | awk -v most=$(MAX_LINES) \
+		'$$2 != "total" && $$1 > most {print $$2 ": " $$1 " lines, at most " most; bad = 1} END {exit bad}'
+
+shim: $(SHIM) ## build the CNI executable
+
+$(SHIM): cni/shim.c Makefile | packages
+	@echo "shim: compiling $@"
+	@mkdir -p $(@D)
+	@$(CC) $(SHIM_FLAGS) -o $@ $<
+
+lock: $(UV)/bin/uv ## resolve the dependencies anew and pin them by hash
+	$(COMPILE) --extra build setup.cfg -o requirements.lock
+	$(COMPILE) --extra build --extra dev -c requirements.lock setup.cfg -o requirements-dev.lock
+
+$(UV)/bin/uv: Makefile | packages
+	@echo "lock: installing uv $(UV_VERSION) into $(UV)"
+	$(call quietly,"$$(sh compose/python.sh)" -m venv --clear $(UV) \
+		&& $(UV)/bin/pip install --disable-pip-version-check uv==$(UV_VERSION))
+	@touch $@
+
+packages:
+	@mkdir -p $(BUILD)
+	@sh compose/packages.sh $(BUILD)/packages.log
+
+$(BIN)/python: | packages
+	@python=$$(sh compose/python.sh) && echo "python: making $(VENV) with $$python"
+	$(call quietly,"$$(sh compose/python.sh)" -m venv --clear $(VENV))
+
+$(RUNTIME): requirements.lock setup.cfg pyproject.toml | $(BIN)/python
+	@echo "python: installing the pinned libraries of requirements.lock"
+	$(call quietly,$(PIP) install --require-hashes -r requirements.lock)
+	$(call quietly,$(PIP) install --no-index --no-deps --no-build-isolation -e .)
+	@touch $@
+
+$(DEV): requirements-dev.lock requirements.lock setup.cfg pyproject.toml | $(BIN)/python
+	@echo "python: installing the pinned libraries and tools of requirements-dev.lock"
+	$(call quietly,$(PIP) install --require-hashes -r requirements-dev.lock)
+	$(call quietly,$(PIP) install --no-index --no-deps --no-build-isolation -e .)
+	@touch $(RUNTIME) $@
+
+clean: ## remove what can be made again (not .state, the data of `make up`)
+	rm -rf $(BUILD) $(VENV) moorage.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
