@@ -23,7 +23,8 @@ _REPLY_TO = re.compile(
     re.escape(REPLY_QUEUE) + r"\.([A-Za-z0-9+/]{32,128}={0,2})\.([A-Za-z0-9+/]{8,64}={0,2})"
 )
 # Erlang's external term format: version, NEW_PID_EXT, the node's name as an atom, and twelve bytes more.
-_PID = re.compile(rb"\x83X(?:[dv]\x00.|w.)reply@[0-9]{1,10}.{12}", re.DOTALL)
+_PID = re.compile(rb"\x83X(?:[dv]\x00(.)|w(.))(.+)", re.DOTALL)
+_NODE = re.compile(rb"reply@[0-9]{1,10}")
 
 
 @lru_cache(maxsize=4096)
@@ -34,12 +35,15 @@ def is_reply_queue(reply_to: str) -> bool:
     RabbitMQ 3.10 close the connection that publishes to it.
     """
     match = _REPLY_TO.fullmatch(reply_to)
-    if match is None:
-        return False
     try:
-        return _PID.fullmatch(b64decode(match[1], validate=True)) is not None
+        process = _PID.fullmatch(b64decode(match[1], validate=True)) if match else None
     except binascii.Error:
         return False
+    if process is None:
+        return False
+    length = ord(process[1] or process[2])
+    name, rest = process[3][:length], process[3][length:]
+    return _NODE.fullmatch(name) is not None and len(rest) == 12
 
 
 def encode_request(
@@ -160,10 +164,10 @@ def encode_answer(
 def _answer_body(answer: Answer | Body | ServiceError) -> bytes:
     if isinstance(answer, ServiceError):
         # An error's fields may be of any type: what JSON has no word for goes as text.
-        return Answer(error=answer.body()).model_dump_json(exclude_none=True, fallback=str).encode()
+        return Answer(error=answer.body()).model_dump_json(fallback=str).encode()
     if isinstance(answer, Answer):
         return answer.model_dump_json(fallback=str).encode()
-    return b'{"result":' + answer.model_dump_json().encode() + b"}"
+    return b'{"result":' + answer.model_dump_json().encode() + b',"error":null}'
 
 
 def decode_answer(body: bytes, request_type: type[Request]) -> Body:

@@ -15,8 +15,7 @@ from typing import Self
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ProbableAuthenticationError
-from aiormq.exceptions import ConnectionNotAllowed
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
 from schemas.errors import Code, ServiceError
@@ -173,10 +172,7 @@ class Link:
             log.info("connected", broker=self.shown, connection=self._name)
 
     def _note(self, error: BaseException) -> None:
-        refused = isinstance(error, ProbableAuthenticationError | ConnectionNotAllowed) or (
-            "ACCESS_REFUSED" in str(error)
-        )
-        problem = _refused(self.shown, error) if refused else _away(self.shown, error)
+        problem = _refused(self.shown, error) if _is_refusal(error) else _away(self.shown, error)
         if self.problem is None or self.problem.message != problem.message:
             log.warning("not connected", broker=self.shown, connection=self._name, reason=problem.message)
         self.problem = problem
@@ -216,6 +212,13 @@ def _is_lost(connection: AbstractConnection) -> bool:
     return transport is None or transport.connection.is_closed
 
 
+def _is_refusal(error: BaseException) -> bool:
+    if isinstance(error, ProbableAuthenticationError):
+        return True
+    # aiormq hides RabbitMQ's reason when it closes the connection at the choice of the virtual host.
+    return isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error)
+
+
 def _away(shown: str, error: BaseException) -> ServiceError:
     return ServiceError(
         Code.UNAVAILABLE,
@@ -227,6 +230,10 @@ def _away(shown: str, error: BaseException) -> ServiceError:
 def _refused(shown: str, error: BaseException) -> ServiceError:
     return ServiceError(
         Code.NOT_PROVISIONED,
-        f"RabbitMQ at {shown} refused the connection ({explain_loss(error)}): check user, password and "
-        "virtual host; enrolling again with --rotate gives a new password",
+        f"RabbitMQ at {shown} refused the connection: "
+        + (
+            "the virtual host does not exist, or this user may not use it; enroll the user there"
+            if isinstance(error, InvalidFrameError)
+            else "check user and password; enrolling again with --rotate gives a new password"
+        ),
     )

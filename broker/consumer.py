@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from broker.codec import decode, encode_answer, is_reply_queue
 from broker.connection import OPEN_S, Backoff, Link, explain_loss, is_loss
 from broker.deadletters import dead_letter
-from broker.intake import intake
+from broker.intake import ChannelLost, intake
 from broker.outcome import (
     DEFERRED,
     Authorize,
@@ -131,7 +131,7 @@ class _Consumer:
         self._replies = Outlet(target, confirms=False)
         self._letters = Outlet(target, confirms=True)
         self._backoff = Backoff(longest_s=2.0)
-        self._progressed = True
+        self._lost_idle = False
         self._log = log.bind(queue=plan.name)
 
     async def run(self) -> None:
@@ -156,15 +156,22 @@ class _Consumer:
         """One channel's time. Returns after a careful start, to go on at full width.
 
         A message that aio-pika cannot even parse takes the connection down, and everything that was
-        prefetched with it comes one delivery closer to its limit. So after a channel that settled nothing,
-        messages are taken one by one until one is settled.
+        prefetched with it comes one delivery closer to its limit. So after a channel that was lost with
+        nothing settled, messages are taken one by one, until one comes that never came before: RabbitMQ
+        serves what was given back first, and giving a part of it back again would put that part last.
         """
-        careful, self._progressed = not self._progressed, False
+        careful, self._lost_idle = self._lost_idle, False
         prefetch, batch = (1, 1) if careful else (self._plan.prefetch, self._plan.batch)
         async with intake(self._source, self._plan.name, prefetch=prefetch) as taken:
-            while not (careful and self._progressed):
-                await self._handle(await taken.take(batch))
-                self._progressed = True
+            settled = new = False
+            while not (careful and new):
+                try:
+                    messages = await taken.take(batch)
+                except ChannelLost:
+                    self._lost_idle = not settled
+                    raise
+                await self._handle(messages)
+                settled, new = True, not messages[-1].redelivered
                 self._backoff.reset()
 
     async def _until_able(self) -> None:

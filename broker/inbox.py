@@ -1,6 +1,6 @@
 """A node's own queue: a nudge says that there is something to do, and nothing else."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import structlog
 
@@ -13,7 +13,7 @@ _PREFETCH = 16
 log = structlog.get_logger("moorage.broker")
 
 
-async def nudges(url: str, node: str, *, name: str) -> AsyncIterator[bytes | None]:
+async def nudges(url: str, node: str, *, name: str) -> AsyncGenerator[bytes | None, None]:
     """The bodies of the nudges that reach `node`, for ever; a broker that is away is waited for.
 
     None comes whenever the queue is being listened to (again): what was sent before may be lost, so sync.
