@@ -8,6 +8,9 @@ from compose.services.programs import search_path
 
 ADMIN = "admin"
 
+# The node's name ends in @localhost, which bare systems without /etc/hosts cannot look up.
+_INETRC = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
+
 
 class Ports(NamedTuple):
     """Where the parts of one node listen, all on 127.0.0.1."""
@@ -25,6 +28,7 @@ def write_configuration(folder: Path, identity: Identity, ports: Ports) -> None:
     write_private(folder / "advanced.config", "[].\n")
     write_private(folder / "enabled_plugins", "[rabbitmq_management].\n")
     write_private(folder / "rabbitmq-env.conf", "")
+    write_private(folder / "inetrc", _INETRC)
     write_private(folder / ".erlang.cookie", identity.cookie)
 
 
@@ -63,6 +67,7 @@ def environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
         "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
         "RABBITMQ_PID_FILE": str(folder / "rabbitmq.pid"),
         "ERL_CRASH_DUMP_SECONDS": "0",  # a dump takes seconds, and only Erlang's developers read it
+        "ERL_INETRC": str(folder / "inetrc"),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": str(ports.epmd),
         # For every Erlang that runs here, the short-lived ones of the scripts too: speak on loopback alone,
