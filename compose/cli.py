@@ -37,9 +37,8 @@ db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
 def _settings(ctx: typer.Context) -> None:
     if ctx.obj is None:  # tests bring their own
         ctx.obj = read_settings()
-    configure_logging(
-        "warning", "text"
-    )  # commands say what matters themselves; processes configure their own
+    # Commands tell of failures themselves; processes configure their own.
+    configure_logging("error", "text")
 
 
 @app.command()
