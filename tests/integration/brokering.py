@@ -213,3 +213,20 @@ async def asking(url: str) -> AsyncIterator[RpcClient]:
     async with rpc_client(url, name="test client") as client:
         await until(lambda: client.connected)
         yield client
+
+
+async def serves(sender: Hand, script: Script, marker: str = "next") -> None:
+    """A good request is served: the consumer went on."""
+    await sender.publish(release(marker), answer_to=topology.REPLY_QUEUE)
+    answer = await sender.answer()
+    assert answer.error is None, answer
+    assert script.applied[-1] == marker
+
+
+async def nothing_left(broker: Broker) -> None:
+    assert await ready(broker, PARTITION_QUEUE) == 0
+    assert await ready(broker, topology.DEAD) == 0
+
+
+async def counts(found: Any, wanted: int) -> bool:
+    return bool(await found == wanted)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,7 +26,6 @@ from tests.integration.brokering import (
     Script,
     asking,
     consuming,
-    empty,
     provisioned,
     ready,
     release,
@@ -39,26 +37,6 @@ pytestmark = pytest.mark.services
 CREATE = NetworkCreate.model_validate(
     {"request_id": "r1", "network": "prod", "subnets": [{"cidr": "10.20.0.0/24"}]}
 )
-
-
-@pytest.fixture(scope="module")
-def _provisioned(services: LocalServices) -> Iterator[Broker]:
-    with provisioned(services.management_url, services.amqp_url) as made:
-        yield made
-
-
-@pytest.fixture
-def broker(_provisioned: Broker) -> Broker:
-    """A virtual host with empty queues."""
-    empty(_provisioned)
-    return _provisioned
-
-
-@pytest.fixture
-def own_broker(services: LocalServices) -> Iterator[Broker]:
-    """A virtual host that the test may spoil."""
-    with provisioned(services.management_url, services.amqp_url) as made:
-        yield made
 
 
 async def test_many_callers_share_a_channel_and_each_gets_its_own_answer(broker: Broker) -> None:

@@ -1,0 +1,208 @@
+"""How requests are taken on a real RabbitMQ: in batches and in order, retried, acked last."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import aio_pika
+import pytest
+
+from broker import topology
+from broker.consumer import Delivery, QueuePlan, Refused
+from broker.management import Management
+from schemas.errors import Code, ServiceError
+from schemas.network import NetworkList
+from schemas.node import NodeHeartbeat
+from tests.integration.brokering import (
+    PARTITION_QUEUE,
+    PLAN,
+    QUERY_PLAN,
+    Broker,
+    Script,
+    anybody,
+    consuming,
+    counts,
+    hand,
+    nothing_left,
+    ready,
+    release,
+    take,
+    until,
+)
+
+pytestmark = pytest.mark.services
+
+REPLY = topology.REPLY_QUEUE
+NO = ServiceError(Code.EXHAUSTED, "no address left in pool web")
+
+
+async def test_a_failure_that_passes_is_retried_and_served(broker: Broker) -> None:
+    failures = iter([ValueError("once"), ValueError("twice")])
+
+    def act(_: Delivery) -> None:
+        for failure in failures:
+            raise failure
+
+    script = Script(act)
+    async with hand(broker.node) as sender, consuming(broker, script):
+        await sender.publish(release("c1"), answer_to=REPLY)
+        assert (await sender.answer()).error is None
+    assert script.applied == ["c1"]
+    await nothing_left(broker)
+
+
+async def test_many_requests_are_served_in_batches_and_in_order(broker: Broker) -> None:
+    script = Script()
+    wanted = [f"c{i:03}" for i in range(100)]
+    async with hand(broker.node) as sender:
+        for container in wanted:
+            await sender.publish(release(container))
+        async with consuming(broker, script):
+            await until(lambda: len(script.applied) == 100)
+    assert script.applied == wanted
+    assert max(script.batches) <= PLAN.batch
+    assert len(script.batches) < 50
+    await nothing_left(broker)
+
+
+@pytest.mark.parametrize("answer_to", [REPLY, None], ids=["awaited", "not awaited"])
+@pytest.mark.parametrize(
+    ("body", "act"),
+    [
+        (b"{", None),
+        (None, lambda _: Refused(NO)),
+        (None, lambda _: 1 / 0),
+    ],
+    ids=["unreadable", "refused", "failing"],
+)
+async def test_a_query_is_never_a_dead_letter(
+    broker: Broker, body: bytes | None, act: Callable[[Delivery], Any], answer_to: str | None
+) -> None:
+    script = Script(act)
+    async with hand(broker.producer) as sender, consuming(broker, script, QUERY_PLAN):
+        await sender.publish(NetworkList(), body=body, answer_to=answer_to)
+        if answer_to:
+            assert (await sender.answer()).error is not None
+        # A second one shows that the first is done with.
+        await sender.publish(NetworkList(), body=b"{", answer_to=REPLY)
+        assert (await sender.answer()).error is not None
+    assert await ready(broker, topology.QUERIES_QUEUE) == 0
+    await nothing_left(broker)
+
+
+async def test_without_a_place_for_dead_letters_nothing_is_acked_until_there_is_one(
+    own_broker: Broker,
+) -> None:
+    broker = own_broker
+    script = Script()
+    with Management(broker.management_url) as api:
+        api.delete("exchanges", broker.vhost, topology.DEAD)
+        async with hand(broker.node) as sender:
+            await sender.publish(release("bad"), body=b"{")
+            await sender.publish(release("good"))
+        async with consuming(broker, script):
+            await until(lambda: script.calls >= 2)
+        assert await ready(broker, PARTITION_QUEUE) == 2, "both came back"
+        api.put("exchanges", broker.vhost, topology.DEAD, body={"type": "fanout", "durable": True})
+        body = {"routing_key": "", "arguments": {}}
+        api.post("bindings", broker.vhost, "e", topology.DEAD, "q", topology.DEAD, body=body)
+    calls = script.calls
+    async with consuming(broker, script):
+        [letter] = await take(broker, topology.DEAD, 1)
+        await until(lambda: script.calls > calls)
+    assert letter.body == b"{"
+    assert set(script.applied) == {"good"}
+    await nothing_left(broker)
+
+
+async def test_the_reply_goes_out_before_the_ack_and_the_ack_comes_last(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acking, never = asyncio.Event(), asyncio.Event()
+
+    async def ack(_: Any, multiple: bool = False) -> None:
+        acking.set()
+        await never.wait()
+
+    script = Script()
+    async with hand(broker.node) as sender:
+        with monkeypatch.context() as patched:
+            patched.setattr(aio_pika.IncomingMessage, "ack", ack)
+            async with consuming(broker, script):
+                await sender.publish(release("c1"), answer_to=REPLY)
+                assert (await sender.answer()).error is None
+                await asyncio.wait_for(acking.wait(), 5)
+        # The consumer died between reply and ack: the request comes again and is answered again.
+        async with consuming(broker, script):
+            assert (await sender.answer()).error is None
+    assert script.applied == ["c1", "c1"]
+    await nothing_left(broker)
+
+
+async def test_a_stopped_consumer_lets_its_transaction_end_and_gives_the_rest_back(broker: Broker) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def act(_: Delivery) -> None:
+        entered.set()
+        leave.wait(10)
+
+    script = Script(act)
+    async with hand(broker.node) as sender:
+        await sender.publish(release("c1"))
+        async with consuming(broker, script) as task:
+            await until(entered.is_set)
+            task.cancel()
+            await asyncio.sleep(0.1)
+            assert not task.done(), "the thread is not left behind"
+            leave.set()
+            await asyncio.wait([task], timeout=5)
+            assert task.done()
+    assert script.applied == ["c1"]
+    assert await ready(broker, PARTITION_QUEUE) == 1, "it was not acked, so it comes again"
+
+
+async def test_a_message_that_cannot_even_be_parsed_takes_no_other_along(own_broker: Broker) -> None:
+    """Properties that are no UTF-8 break aio-pika's connection; the queue's delivery limit ends that."""
+    broker = own_broker
+    with Management(broker.management_url) as api:
+        arguments = {**topology.shared_queues()[1].arguments, "x-delivery-limit": 4}
+        api.delete("queues", broker.vhost, PARTITION_QUEUE)
+        api.put("queues", broker.vhost, PARTITION_QUEUE, body={"durable": True, "arguments": arguments})
+        body = {"routing_key": f"{topology.partition('prod')}.#", "arguments": {}}
+        api.post("bindings", broker.vhost, "e", topology.REQUESTS_EXCHANGE, "q", PARTITION_QUEUE, body=body)
+    script = Script()
+    others = [f"c{i}" for i in range(20)]
+    async with hand(broker.node) as sender:
+        await sender.publish(release("bad"), correlation_id=_NotText("\udcff\udcfe"))
+        for container in others:
+            await sender.publish(release(container))
+        async with consuming(broker, script):
+            await until(lambda: counts(ready(broker, topology.DEAD), 1))  # RabbitMQ itself puts it there
+            await until(lambda: len(script.applied) == 20)
+    assert script.applied == others
+    assert await ready(broker, PARTITION_QUEUE) == 0
+    assert await ready(broker, topology.DEAD) == 1
+
+
+class _NotText(str):
+    """Text that leaves as bytes that are no UTF-8."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("utf-8", "surrogateescape")
+
+
+async def test_heartbeats_are_served_by_a_consumer_of_their_own(broker: Broker) -> None:
+    script = Script()
+    plan = QueuePlan(topology.HEARTBEATS, prefetch=64, batch=64)
+    async with hand(broker.node) as sender, consuming(broker, script, plan, authorize=anybody):
+        await sender.publish(NodeHeartbeat(node="n1", session=UUID(int=1)), answer_to=REPLY)
+        answer = await sender.answer()
+    assert json.loads(answer.model_dump_json())["error"] is None
