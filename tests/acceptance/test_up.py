@@ -67,7 +67,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             assert process.poll() is None, log.read_text()
             yield found
         finally:
-            process.kill()
+            process.terminate()
+            try:
+                process.wait(60)
+            finally:
+                process.kill()
 
 
 def processes_of(state_dir: Path) -> list[str]:
