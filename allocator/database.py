@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
@@ -13,7 +13,13 @@ from broker.outcome import Unavailable
 T = TypeVar("T")
 
 # MySQL server and client error numbers; MariaDB shares them.
-_CONFLICT = {1205, 1213, 1020}  # lock wait timeout, deadlock, snapshot conflict (MariaDB >= 11.6.2)
+_DUPLICATE = 1062
+_CONFLICT = {
+    1020,  # snapshot conflict (MariaDB >= 11.6.2)
+    _DUPLICATE,  # another writer was faster: run again, this time its row is there to be read
+    1205,  # lock wait timeout
+    1213,  # deadlock
+}
 _LOST = {0, 1927, 2006, 2013, 2055, 4031}  # the connection went away; 0 is PyMySQL's "already closed"
 _AWAY = {
     1040,  # too many connections
@@ -29,10 +35,10 @@ _AWAY = {
 } | _LOST
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str | URL, *, statement_s: int = 10) -> Engine:
     """An engine for `url` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED.
 
-    PyMySQL waits for ever unless told otherwise; every wait here ends within 10 seconds.
+    PyMySQL waits for ever unless told otherwise; here a statement may take `statement_s` seconds.
     """
     return create_engine(
         url,
@@ -43,8 +49,8 @@ def open_engine(url: str) -> Engine:
         pool_timeout=10,
         connect_args={
             "connect_timeout": 5,
-            "read_timeout": 10,
-            "write_timeout": 10,
+            "read_timeout": statement_s,
+            "write_timeout": statement_s,
             "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 5",
         },
     )
@@ -79,7 +85,7 @@ class Database:
         """What `work` returns, committed. `work` may run several times: it must keep nothing of a lost run.
 
         A connection lost in COMMIT leaves the outcome open; `work` runs again and its unique keys decide.
-        Raises `Unavailable` while the database is away; any other error as it is.
+        Raises `Unavailable` while the database is away or lets nobody in; any other error as it is.
         """
         attempts = Retrying(
             retry=retry_if_exception(is_retriable),
@@ -92,14 +98,21 @@ class Database:
                 with attempt:
                     return self._once(work)
         except (DBAPIError, PoolTimeout) as error:
-            if is_away(error) or is_retriable(error):
+            if is_away(error) or (is_retriable(error) and _number(error) != _DUPLICATE):
                 raise Unavailable(f"the database is away: {_reason(error)}") from error
             raise
         raise AssertionError("tenacity re-raises the last error")
 
     def _once(self, work: Callable[[Connection], T]) -> T:
-        with self._engine.begin() as connection:
+        with self._connect() as connection, connection.begin():
             return work(connection)
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except DBAPIError as error:
+            # Whatever it is (a password that changed, a database not restored yet), no request is to blame.
+            raise Unavailable(f"the database lets nobody in: {_reason(error)}") from error
 
     def dispose(self) -> None:
         """Close all idle connections."""

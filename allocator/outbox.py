@@ -54,10 +54,11 @@ class Outbox:
             try:
                 await asyncio.to_thread(timers.tick)
                 await self._send()
-            except Unavailable as away:
+            except (Unavailable, ServiceError) as away:
                 log.warning("outbox waits", reason=str(away))
-            except ServiceError as error:
-                log.warning("outbox waits", reason=str(error))
+            except Exception:
+                # Consuming goes on: a job whose answer cannot be sent must not stop every other request.
+                log.exception("outbox failed, tries again")
             await self._pause()
 
     async def _pause(self) -> None:

@@ -178,7 +178,9 @@ def initial_ranges(subnet: Subnet, pool_id: int) -> list[Range]:
     last = subnet.cidr.broadcast_address - (1 if subnet.cidr.version == 4 else 0)
     spans = [(first, last)]
     if subnet.gateway is not None:
-        spans = [(first, subnet.gateway - 1), (subnet.gateway + 1, last)]
+        spans = [(first, subnet.gateway - 1)]
+        if subnet.gateway != last:  # there may be no address after it at all
+            spans.append((subnet.gateway + 1, last))
     return [Range(pool_id, a, b, cursor=a) for a, b in spans if int(a) <= int(b)]
 
 

@@ -17,6 +17,7 @@ from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.network import NodeResult
 from schemas.node import NodeReport
 
+_CAUSES_TOLD = 5
 _ROLLBACK_S = 20
 """How long the answer of a failed create waits for the nodes to take the network back, in seconds."""
 
@@ -94,7 +95,10 @@ def _activate(work: Work, network: Network, user_id: str) -> None:
 def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:
     """Take the network back everywhere, also from nodes that refused it: they may have made a part of it."""
     refused = [result for result in results if result.state == "error"]
-    told = "; ".join(f"{r.node}: {r.error.code}: {r.error.message}" for r in refused if r.error is not None)
+    causes = [f"{r.node}: {r.error.code}: {r.error.message}" for r in refused if r.error is not None]
+    told = "; ".join(causes[:_CAUSES_TOLD])
+    if len(causes) > _CAUSES_TOLD:
+        told += f"; and {len(causes) - _CAUSES_TOLD} more"
     listed = [result.model_dump(mode="json") for result in results]
     error = ServiceError(
         Code.ROLLOUT_FAILED,

@@ -6,10 +6,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from allocator.database import open_engine
 from schemas.errors import Code, ServiceError
 
 _LOCK = "moorage.schema"
 _LOCK_S = 60
+_STATEMENT_S = 600
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -23,9 +25,19 @@ def _config(connection: Connection | None = None) -> Config:
 def upgrade(engine: Engine) -> str:
     """Apply all missing revisions and return the one the database is at now.
 
-    Safe to call again, also after a kill: every revision is one statement. Two callers wait for one another
-    through a named lock of the server. Raises `unavailable` when the other takes over a minute.
+    Safe to call again, also after a kill: every statement of a revision can be repeated. Two callers wait
+    for one another through a named lock of the server. Raises `unavailable` when the other takes over a
+    minute. A statement may take ten, on a connection of its own: `engine` waits less, and a large table is
+    slow to change.
     """
+    patient = open_engine(engine.url, statement_s=_STATEMENT_S)
+    try:
+        return _upgrade(patient)
+    finally:
+        patient.dispose()
+
+
+def _upgrade(engine: Engine) -> str:
     with engine.connect() as connection:
         got = connection.execute(text("SELECT GET_LOCK(:name, :wait)"), {"name": _LOCK, "wait": _LOCK_S})
         if got.scalar() != 1:

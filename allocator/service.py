@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from allocator.database import Database
 from allocator.handlers import addresses, networks, nodes, pools, queries
+from allocator.store import epochs
 from allocator.work import Notice, Work
 from broker.outcome import Delivery, Outcome, Refused, Reply
 from schemas.address import AddressAllocate, AddressList, AddressRelease, AddressShow
@@ -49,11 +50,14 @@ class Allocator:
         """One transaction over all of `deliveries`, in order. Raises `Unavailable` (the database is away).
 
         A "no" is decided before its request has written anything, so the others of the batch stand. Any
-        other error takes the whole batch back; the consumer then brings its deliveries one by one.
+        other error takes the whole batch back; the consumer then brings its deliveries one by one. An empty
+        batch shows whether the database takes writes.
         """
 
         def batch(connection: Connection) -> tuple[list[Outcome], list[Notice]]:
             work = Work(connection)
+            if not deliveries:
+                epochs.touch(connection)
             outcomes = [_change(delivery, work) for delivery in deliveries]
             work.finish()
             return outcomes, work.notices

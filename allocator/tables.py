@@ -1,5 +1,6 @@
 """The SQL schema as SQLAlchemy Core tables. Every constraint has a name that means something."""
 
+import json
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID
@@ -18,12 +19,17 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import BINARY, DATETIME, VARCHAR
+from sqlalchemy.dialects.mysql import BINARY, DATETIME, MEDIUMTEXT, VARCHAR
 from sqlalchemy.engine import Dialect
 
 from schemas.fields import IPAddress
 
 _V4_PREFIX = b"\x00" * 10 + b"\xff\xff"
+
+
+def stored(address: IPAddress) -> bytes:
+    """An address as 16 bytes, IPv4 as `::ffff:a.b.c.d`; the order of these is the order of the database."""
+    return address.packed if isinstance(address, IPv6Address) else _V4_PREFIX + address.packed
 
 
 class AddressType(TypeDecorator[IPAddress]):
@@ -37,9 +43,7 @@ class AddressType(TypeDecorator[IPAddress]):
 
     def process_bind_param(self, value: IPAddress | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002
         """To 16 bytes."""
-        if value is None:
-            return None
-        return value.packed if isinstance(value, IPv6Address) else _V4_PREFIX + value.packed
+        return None if value is None else stored(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> IPAddress | None:  # noqa: ARG002
         """From 16 bytes."""
@@ -64,6 +68,21 @@ class UuidType(TypeDecorator[UUID]):
         return None if value is None else UUID(bytes=bytes(value))
 
 
+class JsonTextType(TypeDecorator[Any]):
+    """JSON kept as text. MySQL's own JSON makes doubles of integers over 64 bits, which IPv6 totals are."""
+
+    impl = MEDIUMTEXT
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """To text."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:  # noqa: ARG002
+        """From text."""
+        return None if value is None else json.loads(value)
+
+
 def name_type(length: int) -> VARCHAR:
     """A name: compared byte by byte, so that no collation makes two names one."""
     return VARCHAR(length, charset="ascii", collation="ascii_bin")
@@ -76,6 +95,8 @@ def _network_ref(constraint: str) -> Column[int]:
 OWNER = name_type(320)
 NAME = name_type(63)
 NODE = name_type(200)
+IFNAME = VARCHAR(15, charset="utf8mb4", collation="utf8mb4_bin")
+"""The kernel takes any bytes for an interface name."""
 TIME = DATETIME(fsp=6)
 _ENGINE: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
 
@@ -158,7 +179,7 @@ allocations = Table(
     Column("since", TIME, nullable=False),
     Column("owner", OWNER, nullable=True),
     Column("pinned_owner", OWNER, nullable=True),
-    Column("ifname", name_type(15), nullable=True),
+    Column("ifname", IFNAME, nullable=True),
     Column("mac", name_type(17), nullable=True),
     Column("node", NODE, nullable=True),
     Column("container_id", name_type(255), nullable=True),
@@ -169,6 +190,7 @@ allocations = Table(
     UniqueConstraint("network_id", "family", "mac", name="uq_allocations_mac"),
     Index("ix_allocations_free", "range_id", "state", "since"),
     Index("ix_allocations_container", "node", "container_id"),
+    Index("ix_allocations_owner", "network_id", "owner", "address"),
     **_ENGINE,
 )
 
@@ -192,6 +214,7 @@ rollouts = Table(
     Column("state", name_type(16), nullable=False),
     Column("error", JSON(none_as_null=True), nullable=True),
     PrimaryKeyConstraint("network_id", "node", name="pk_rollouts"),
+    Index("ix_rollouts_node", "node", "state"),
     **_ENGINE,
 )
 
@@ -204,7 +227,7 @@ requests = Table(
     Column("name", NAME, nullable=False),
     _network_ref("fk_requests_network"),
     Column("fingerprint", name_type(64), nullable=False),
-    Column("answer", JSON(none_as_null=True), nullable=True),
+    Column("answer", JsonTextType, nullable=True),
     Column("waiters", JSON, nullable=False),
     Column("has_waiters", SmallInteger, nullable=False),
     Column("deadline", TIME, nullable=True),
@@ -226,7 +249,7 @@ history = Table(
     Column("address", AddressType, nullable=True),
     Column("owner", OWNER, nullable=True),
     Column("mac", name_type(17), nullable=True),
-    Column("ifname", name_type(15), nullable=True),
+    Column("ifname", IFNAME, nullable=True),
     Column("node", NODE, nullable=True),
     Column("container_id", name_type(255), nullable=True),
     Column("attachment_id", UuidType, nullable=True),

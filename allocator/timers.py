@@ -14,6 +14,7 @@ from allocator import rollout
 from allocator.database import Database
 from allocator.store import networks, nodes, requests
 from allocator.work import Notice, Work
+from broker.outcome import Unavailable
 
 LOST_AFTER_S = 35
 """A node is lost after three heartbeats of 10 s and some slack, in seconds."""
@@ -34,15 +35,19 @@ class Timers:
         self._database = database
         self._after_commit = after_commit
         self._clock = clock
-        self._started = clock()
+        self._serving_since = clock()
 
     def tick(self) -> None:
         """Move on what is due. Raises `Unavailable` while the database is away."""
-        for name in self._database.run(_overdue):
-            self._after_commit(self._database.run(partial(_expire, name=name)))
-        # An allocator that has just started has not had the time to hear of anybody.
-        if self._clock() - self._started > LOST_AFTER_S:
-            self._database.run(_mark_lost)
+        try:
+            for name in self._database.run(_overdue):
+                self._after_commit(self._database.run(partial(_expire, name=name)))
+            # An allocator that has just started has not had the time to hear of anybody.
+            if self._clock() - self._serving_since > LOST_AFTER_S:
+                self._database.run(_mark_lost)
+        except Unavailable:
+            self._serving_since = self._clock()  # nor has one whose database was away
+            raise
 
 
 def _overdue(connection: Connection) -> list[str]:

@@ -1,15 +1,19 @@
 """One unit of work: a transaction over a batch of requests, its locks, and what follows its commit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from allocator.model import Allocation, Network, next_number
-from allocator.store import history, networks
+from allocator.store import epochs, history, networks
 from schemas.errors import Code, ServiceError
 from schemas.history import EventName
+
+_RELEASED = frozenset({"address.waiting", "address.freed", "address.taken_over"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Work:
 
     def _current_epoch(self) -> int:
         if self._epoch is None:
-            self._epoch = networks.epoch(self.connection)
+            self._epoch = epochs.current(self.connection)
         return self._epoch
 
     def record(self, network_id: int, event: EventName, user_id: str, **fields: Any) -> None:
@@ -117,6 +121,23 @@ class Work:
             "attachment_id": row.attachment_id,
         }
         self.record(row.network_id, event, user_id, pool=pool, **(kept | fields))
+
+    def was_released(self, attachment_id: UUID) -> bool:
+        """Whether history knows the end of this attachment."""
+        return any(row["event"] in _RELEASED for row in self._history_of(attachment_id))
+
+    def replaced_by(self, attachment_id: UUID) -> tuple[UUID, ...]:
+        """The attachments that this one took its addresses over from, as its history says."""
+        for row in self._history_of(attachment_id):
+            if row["event"] == "address.attached":
+                return tuple(UUID(replaced) for replaced in row["details"].get("replaces", ()))
+        return ()
+
+    def _history_of(self, attachment_id: UUID) -> list[Mapping[str, Any]]:
+        """Also what this batch recorded and `finish` has yet to write."""
+        known: list[Mapping[str, Any]] = [row for row in self._rows if row["attachment_id"] == attachment_id]
+        known.extend(dict(row) for row in history.of_attachment(self.connection, attachment_id))
+        return known
 
     def finish(self) -> None:
         """Write the recorded history. The last thing before the commit."""

@@ -25,11 +25,11 @@ def allocate(request: AddressAllocate, delivery: Delivery, work: Work) -> Outcom
     facts = policy.Facts(
         attached=tuple(allocations.of_attachment(work.connection, request.attachment_id)),
         pinned=tuple(allocations.of_pinned(work.connection, network.id, request.owner, request.ifname)),
-        released=allocations.was_released(work.connection, request.attachment_id),
+        released=work.was_released(request.attachment_id),
     )
     decision = policy.decide_allocate(request, network, facts)
     if isinstance(decision, policy.Repeat):
-        replaces = allocations.replaced_by(work.connection, request.attachment_id)
+        replaces = work.replaced_by(request.attachment_id)
         return Reply(_answer(request, network, decision.rows, replaces))
     picks = [pick(work, network, decision.pool, family) for family in decision.families]
     rows = _attach(request, delivery, work, network, decision, picks)
@@ -135,12 +135,33 @@ def release(request: AddressRelease, delivery: Delivery, work: Work) -> Outcome:
     if network is None:
         return Reply(Released())
     rows = _named(request, work, network)
+    if not rows:
+        _note_early(request, delivery, work, network)
     for row in rows:
         pool = network.pool(row.pool_id)
         allocations.detach(work.connection, row, work.now)
         event = "address.waiting" if row.pinned_owner is not None else "address.freed"
         work.record_address(event, row, pool.name, delivery.user_id)  # type: ignore[arg-type]
     return Reply(Released(addresses=tuple(row.address for row in rows)))
+
+
+def _note_early(request: AddressRelease, delivery: Delivery, work: Work, network: Network) -> None:
+    """Let history know a release that overtook its allocate, so that the late one attaches nobody."""
+    attachment_id = request.attachment_id
+    if attachment_id is None or work.was_released(attachment_id):
+        return
+    if allocations.of_attachment(work.connection, attachment_id):
+        return  # it lives, on another node or network: no business of this request's sender
+    work.record(
+        network.id,
+        "address.freed",
+        delivery.user_id,
+        ifname=request.ifname,
+        node=request.node,
+        container_id=request.container_id,
+        attachment_id=attachment_id,
+        details={"early": True},
+    )
 
 
 def _named(request: AddressRelease, work: Work, network: Network) -> list[Allocation]:

@@ -1,6 +1,6 @@
 """`network.create`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from allocator import rollout
 from allocator.handlers.administrative import earlier, succeeded, waiters
@@ -26,16 +26,19 @@ def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
     if network is None or network.state == "deleted":
         _start(request, delivery, work, network)
         return DEFERRED
-    if network.definition != request.definition:
-        raise _other_definition(network, request.definition)
-    if network.state == "deleting":
+    if network.state == "deleting":  # whatever its definition is, its name will be free
         raise ServiceError(
             Code.NETWORK_NOT_READY,
             f"network {network.name} is being taken back from the nodes; try again in a moment",
             network=network.name,
+            state=network.state,
         )
+    if network.definition != request.definition:
+        raise _other_definition(network, request.definition)
     if network.state == "creating":
-        _add_job(request, delivery, work, network.id)
+        # One job, one deadline: an impatient second caller must not fail what the first one waits for.
+        deadline = requests.open_deadline(work.connection, network.id)
+        _add_job(request, delivery, work, network.id, deadline)
         return DEFERRED
     view = network_view(work.connection, network)
     requests.add(work.connection, network.id, request, work.now, answer=succeeded(view))
@@ -55,13 +58,15 @@ def _start(request: NetworkCreate, delivery: Delivery, work: Work, tombstone: Ne
     pool_id = pools.add(work.connection, network_id, DEFAULT_POOL, "shared", (), _DEFAULT_COOLDOWN_S)
     parts = [part for subnet in definition.subnets for part in initial_ranges(subnet, pool_id)]
     pools.add_ranges(work.connection, network_id, parts)
-    _add_job(request, delivery, work, network_id)
+    _add_job(request, delivery, work, network_id, None)
     details = {"definition": definition.model_dump(mode="json")}
     work.record(network_id, "network.created", delivery.user_id, details=details)
     rollout.start(work, work.reload(request.network), delivery.user_id)
 
 
-def _add_job(request: NetworkCreate, delivery: Delivery, work: Work, network_id: int) -> None:
+def _add_job(
+    request: NetworkCreate, delivery: Delivery, work: Work, network_id: int, deadline: datetime | None
+) -> None:
     requests.add(
         work.connection,
         network_id,
@@ -69,7 +74,7 @@ def _add_job(request: NetworkCreate, delivery: Delivery, work: Work, network_id:
         work.now,
         answer=None,
         waiters=waiters(delivery),
-        deadline=work.now + timedelta(seconds=request.deadline_s),
+        deadline=deadline or work.now + timedelta(seconds=request.deadline_s),
     )
 
 

@@ -72,15 +72,23 @@ def _of_row(row: Allocation) -> Pick:
 
 def _exhausted(work: Work, network: Network, pool: Pool, family: int) -> ServiceError:
     parts = [part for part in pools.ranges(work.connection, pool.id) if part.family == family]
+    if not parts:
+        return ServiceError(
+            Code.EXHAUSTED,
+            f"pool {pool.name} of network {network.name} has no IPv{family} range, and a pod on this network "
+            f"gets an address of each of IPv{' and IPv'.join(map(str, network.families))}. Name a pool that "
+            "has ranges of each",
+            pool=pool.name,
+            used=0,
+            total=0,
+            holders=[],
+        )
     total, used = sum(part.size for part in parts), sum(part.used for part in parts)
-    shown: list[dict[str, str | None]] = []
-    for part in parts:
-        for row in pools.holders(work.connection, network.id, part.span(), _HOLDERS_SHOWN - len(shown)):
-            shown.append(
-                {"address": str(row.address), "owner": row.owner, "state": row.state, "node": row.node}
-            )
-        if len(shown) >= _HOLDERS_SHOWN:
-            break
+    held = allocations.some_held(work.connection, pool.id, family, _HOLDERS_SHOWN)
+    shown = [
+        {"address": str(row.address), "owner": row.owner, "state": row.state, "node": row.node}
+        for row in held
+    ]
     cooling = total - used
     wait = f", {cooling} cooling down for up to {pool.cooldown_s} s" if cooling else ""
     return ServiceError(

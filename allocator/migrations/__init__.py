@@ -1,1 +1,1 @@
-"""The schema's history, one DDL statement per revision: MySQL commits each DDL by itself."""
+"""The schema's history, one change per revision, safe to repeat: MySQL commits each DDL by itself."""

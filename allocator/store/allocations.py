@@ -1,20 +1,24 @@
 """Allocations: the rows of addresses that were ever used, and the pick of a free one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, insert, or_, select, update
 
 from allocator import tables as t
 from allocator.model import Allocation, Range, following
 from allocator.policy import gap_after
 from schemas.address import AddressList
 from schemas.fields import IPAddress
+from schemas.pool import AddressRange
 
 _GAP_PAGE = 256
+_SPANS_AT_ONCE = 200
+
+HELD = ("attached", "waiting", "quarantined")
+"""The states in which somebody holds an address: all but free."""
 
 
 def with_pool() -> Select[Any]:
@@ -62,52 +66,60 @@ def of_container(
     return _read_all(connection, statement.order_by(t.allocations.c.family))
 
 
-def page(connection: Connection, network_id: int, query: AddressList) -> list[RowMapping]:
-    """One row more than the page, in address order, with the name and policy of each row's pool."""
-    conditions = [t.allocations.c.network_id == network_id]
-    if query.after is not None:
-        conditions.append(t.allocations.c.address > ip_address(query.after))
-    if query.pool is not None:
-        conditions.append(t.pools.c.name == query.pool)
+def page(
+    connection: Connection,
+    network_id: int,
+    query: AddressList,
+    *,
+    after: IPAddress | None,
+    within: Sequence[AddressRange] | None,
+) -> list[Allocation]:
+    """One row more than the page, in address order; `within` narrows it to these spans (None: all)."""
+    a = t.allocations.c
+    conditions = [a.network_id == network_id]
+    if after is not None:
+        conditions.append(a.address > after)
     for field in ("owner", "node", "state"):
         value = getattr(query, field)
         if value is not None:
-            conditions.append(t.allocations.c[field] == value)
-    statement = _with_pool_name().where(*conditions).order_by(t.allocations.c.address)
-    return list(connection.execute(statement.limit(query.limit + 1)).mappings())
+            conditions.append(a[field] == value)
+    found: list[Allocation] = []
+    for spans in _chunks(within):
+        picked = select(a.id, a.address).where(*conditions, *spans).order_by(a.address)
+        picked_rows = picked.limit(query.limit + 1 - len(found)).subquery()
+        # Limited before the join: joined at once, the server reads and sorts the whole network.
+        statement = with_pool().join(picked_rows, picked_rows.c.id == a.id)
+        found += _read_all(connection, statement.order_by(a.address))
+        if len(found) > query.limit:
+            break
+    return found
 
 
-def at(connection: Connection, network_id: int, address: IPAddress) -> RowMapping | None:
-    """The row of one address with the name and policy of its pool; None if it was never used."""
-    statement = _with_pool_name().where(
+def _chunks(within: Sequence[AddressRange] | None) -> Iterator[list[ColumnElement[bool]]]:
+    """Conditions that the index on the address serves, a bounded number of spans at a time, in order."""
+    if within is None:
+        yield []
+        return
+    for start in range(0, len(within), _SPANS_AT_ONCE):
+        spans = within[start : start + _SPANS_AT_ONCE]
+        yield [or_(*(t.allocations.c.address.between(span.first, span.last) for span in spans))]
+
+
+def at(connection: Connection, network_id: int, address: IPAddress) -> Allocation | None:
+    """The row of one address; None if it was never used."""
+    statement = with_pool().where(
         t.allocations.c.network_id == network_id, t.allocations.c.address == address
     )
-    return connection.execute(statement).mappings().one_or_none()
+    rows = _read_all(connection, statement)
+    return rows[0] if rows else None
 
 
-def _with_pool_name() -> Select[Any]:
-    joined = t.allocations.join(t.ranges, t.allocations.c.range_id == t.ranges.c.id).join(
-        t.pools, t.ranges.c.pool_id == t.pools.c.id
+def some_held(connection: Connection, pool_id: int, family: int, limit: int) -> list[Allocation]:
+    """Up to `limit` addresses of a pool that somebody holds, found without reading those that are free."""
+    statement = with_pool().where(
+        t.ranges.c.pool_id == pool_id, t.ranges.c.family == family, t.allocations.c.state.in_(HELD)
     )
-    return select(t.allocations, t.pools.c.name.label("pool"), t.pools.c.policy).select_from(joined)
-
-
-def was_released(connection: Connection, attachment_id: UUID) -> bool:
-    """Whether history knows a release of this attachment."""
-    statement = select(t.history.c.seq).where(
-        t.history.c.attachment_id == attachment_id,
-        t.history.c.event.in_(("address.waiting", "address.freed", "address.taken_over")),
-    )
-    return connection.execute(statement.limit(1)).first() is not None
-
-
-def replaced_by(connection: Connection, attachment_id: UUID) -> tuple[UUID, ...]:
-    """The attachments that this one took its addresses over from, as its history says."""
-    statement = select(t.history.c.details).where(
-        t.history.c.attachment_id == attachment_id, t.history.c.event == "address.attached"
-    )
-    details = connection.execute(statement.limit(1)).scalar()
-    return tuple(UUID(replaced) for replaced in (details or {}).get("replaces", ()))
+    return _read_all(connection, statement.limit(limit))
 
 
 def longest_free(
@@ -120,32 +132,30 @@ def longest_free(
     conditions = [t.allocations.c.range_id == t.ranges.c.id, t.allocations.c.state == "free"]
     if before is not None:
         conditions.append(t.allocations.c.since <= before)
-    oldest = select(func.min(t.allocations.c.since)).where(*conditions).correlate(t.ranges).scalar_subquery()
-    statement = (
-        select(t.ranges.c.id, oldest.label("oldest"))
-        .where(t.ranges.c.pool_id == pool_id, t.ranges.c.family == family)
-        .subquery()
+    # ORDER BY and LIMIT, not MIN: for a correlated MIN the server reads all the free rows of a range.
+    oldest = (
+        select(t.allocations.c.since)
+        .where(*conditions)
+        .order_by(t.allocations.c.since)
+        .limit(1)
+        .correlate(t.ranges)
+        .scalar_subquery()
+        .label("oldest")
     )
     best = connection.execute(
-        select(statement.c.id, statement.c.oldest)
-        .where(statement.c.oldest.is_not(None))
-        .order_by(statement.c.oldest)
+        select(t.ranges.c.id, oldest)
+        .where(t.ranges.c.pool_id == pool_id, t.ranges.c.family == family)
+        .order_by(oldest.is_(None), oldest)
         .limit(1)
     ).first()
-    if best is None:
+    if best is None or best.oldest is None:
         return None
-    rows = _read_all(
-        connection,
-        with_pool()
-        .where(
-            t.allocations.c.range_id == best.id,
-            t.allocations.c.state == "free",
-            t.allocations.c.since == best.oldest,
-        )
-        .order_by(t.allocations.c.id)
-        .limit(1),
+    statement = with_pool().where(
+        t.allocations.c.range_id == best.id,
+        t.allocations.c.state == "free",
+        t.allocations.c.since == best.oldest,
     )
-    return rows[0] if rows else None
+    return _read_all(connection, statement.order_by(t.allocations.c.id).limit(1))[0]
 
 
 def cooled_down(now: datetime, cooldown_s: int) -> datetime:

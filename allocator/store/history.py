@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
@@ -15,10 +16,16 @@ def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(insert(t.history), [dict(row) for row in rows])
 
 
-def page(connection: Connection, network_id: int, query: HistoryList) -> list[RowMapping]:
+def of_attachment(connection: Connection, attachment_id: UUID) -> list[RowMapping]:
+    """What became of one attachment, in any network: events and details. There are only ever a few."""
+    statement = select(t.history.c.event, t.history.c.details)
+    return list(connection.execute(statement.where(t.history.c.attachment_id == attachment_id)).mappings())
+
+
+def page(connection: Connection, network_id: int, query: HistoryList, *, after: int) -> list[RowMapping]:
     """One row more than the page, oldest first."""
     h = t.history.c
-    conditions = [h.network_id == network_id, h.seq > int(query.after or 0)]
+    conditions = [h.network_id == network_id, h.seq > after]
     for field in ("address", "owner", "node", "attachment_id"):
         value = getattr(query, field)
         if value is not None:

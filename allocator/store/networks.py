@@ -15,12 +15,6 @@ def database_time(connection: Connection) -> datetime:
     return now
 
 
-def epoch(connection: Connection) -> int:
-    """The database's epoch: raised by a restore, so that numbers never go back."""
-    found: int = connection.execute(select(t.epochs.c.epoch).where(t.epochs.c.id == 1)).scalar_one()
-    return found
-
-
 def lock(connection: Connection, name: str) -> RowMapping | None:
     """The network's row, locked until the transaction ends; None where there is none."""
     statement = select(t.networks).where(t.networks.c.name == name).with_for_update()

@@ -98,7 +98,6 @@ def save_split(
             range_id = part.id
             changed = _values(network_id, part)
             connection.execute(update(t.ranges).where(t.ranges.c.id == range_id).values(**changed))
-    for part in after:
         _recount(connection, network_id, part)
 
 

@@ -62,6 +62,14 @@ def join_waiters(connection: Connection, row: RowMapping, waiter: tuple[str, str
         )
 
 
+def open_deadline(connection: Connection, network_id: int) -> datetime | None:
+    """When the network's open jobs end; None where there are none."""
+    statement = select(t.requests.c.deadline).where(
+        t.requests.c.network_id == network_id, t.requests.c.deadline.is_not(None)
+    )
+    return connection.execute(statement.order_by(t.requests.c.deadline).limit(1)).scalar()
+
+
 def settle(
     connection: Connection, network_id: int, answer: Mapping[str, Any], deadline: datetime | None
 ) -> None:

@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
+from allocator.migrations.indexes import ensure_index
+
 revision = "0005"
 down_revision = "0004"
 
@@ -24,8 +26,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["pool_id"], ["pools.id"], name="fk_ranges_pool"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("network_id", "first", name="uq_ranges_first"),
-        sa.Index("ix_ranges_pool", "pool_id", "family", "first"),
         mysql_charset="utf8mb4",
         mysql_engine="InnoDB",
         if_not_exists=True,
     )
+    ensure_index("ix_ranges_pool", "ranges", ["pool_id", "family", "first"])

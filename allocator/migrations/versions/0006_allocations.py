@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from allocator.migrations.columns import name
+from allocator.migrations.columns import ifname, name
+from allocator.migrations.indexes import ensure_index
 
 revision = "0006"
 down_revision = "0005"
@@ -23,7 +24,7 @@ def upgrade() -> None:
         sa.Column("since", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("owner", name(320), nullable=True),
         sa.Column("pinned_owner", name(320), nullable=True),
-        sa.Column("ifname", name(15), nullable=True),
+        sa.Column("ifname", ifname(), nullable=True),
         sa.Column("mac", name(17), nullable=True),
         sa.Column("node", name(200), nullable=True),
         sa.Column("container_id", name(255), nullable=True),
@@ -37,9 +38,10 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "network_id", "pinned_owner", "ifname", "family", name="uq_allocations_pinned_owner"
         ),
-        sa.Index("ix_allocations_container", "node", "container_id"),
-        sa.Index("ix_allocations_free", "range_id", "state", "since"),
         mysql_charset="utf8mb4",
         mysql_engine="InnoDB",
         if_not_exists=True,
     )
+    ensure_index("ix_allocations_container", "allocations", ["node", "container_id"])
+    ensure_index("ix_allocations_free", "allocations", ["range_id", "state", "since"])
+    ensure_index("ix_allocations_owner", "allocations", ["network_id", "owner", "address"])

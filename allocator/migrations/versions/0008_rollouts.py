@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from allocator.migrations.columns import name
+from allocator.migrations.indexes import ensure_index
 
 revision = "0008"
 down_revision = "0007"
@@ -24,3 +25,4 @@ def upgrade() -> None:
         mysql_engine="InnoDB",
         if_not_exists=True,
     )
+    ensure_index("ix_rollouts_node", "rollouts", ["node", "state"])

@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-from allocator.migrations.columns import name
+from allocator.migrations.columns import ifname, name
+from allocator.migrations.indexes import ensure_index
 
 revision = "0010"
 down_revision = "0009"
@@ -22,7 +23,7 @@ def upgrade() -> None:
         sa.Column("address", mysql.BINARY(16), nullable=True),
         sa.Column("owner", name(320), nullable=True),
         sa.Column("mac", name(17), nullable=True),
-        sa.Column("ifname", name(15), nullable=True),
+        sa.Column("ifname", ifname(), nullable=True),
         sa.Column("node", name(200), nullable=True),
         sa.Column("container_id", name(255), nullable=True),
         sa.Column("attachment_id", mysql.BINARY(16), nullable=True),
@@ -31,11 +32,11 @@ def upgrade() -> None:
         sa.Column("details", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["network_id"], ["networks.id"], name="fk_history_network"),
         sa.PrimaryKeyConstraint("network_id", "seq", name="pk_history"),
-        sa.Index("ix_history_address", "network_id", "address", "seq"),
-        sa.Index("ix_history_attachment", "attachment_id"),
-        sa.Index("ix_history_node", "network_id", "node", "seq"),
-        sa.Index("ix_history_owner", "network_id", "owner", "seq"),
         mysql_charset="utf8mb4",
         mysql_engine="InnoDB",
         if_not_exists=True,
     )
+    ensure_index("ix_history_address", "history", ["network_id", "address", "seq"])
+    ensure_index("ix_history_attachment", "history", ["attachment_id"])
+    ensure_index("ix_history_node", "history", ["network_id", "node", "seq"])
+    ensure_index("ix_history_owner", "history", ["network_id", "owner", "seq"])
