@@ -1,15 +1,17 @@
-"""Addresses: allocate and release as nodes ask for them, and what is known of each."""
+"""Addresses: allocate and release as nodes ask for them, and what operators do with single addresses."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, PoolName, Time
-from schemas.message import PAGE_LIMIT, Message, Page, Query, Request
+from schemas.message import PAGE_LIMIT, Administrative, Done, Message, Page, Query, Request
 from schemas.pool import Policy
 
 AllocationState = Literal["attached", "waiting", "free", "quarantined"]
+MapState = Literal["attached", "waiting", "cooling", "free", "quarantined", "reserved"]
+Reason = Field(min_length=1, max_length=500)
 
 
 class AllocatedAddress(Message):
@@ -41,14 +43,19 @@ class Allocated(Message):
 class AddressAllocate(Request):
     """Give `owner` one address of each family of `network` for one attachment; all families or none.
 
-    Without `pool` the pool is the one whose owner patterns describe the owner most closely, else `default`.
-    Past `deadline` (database time) the request is dropped.
+    `addresses` are a wish: of each family named, one that is free among these. Without `pool` the pool is
+    the one that holds them, else the one whose owner patterns describe the owner most closely, else
+    `default`. `mac` is a wish that the pool has to allow. Past `deadline` (database time) the request is
+    dropped.
 
-    Errors: `network_unknown`, `network_not_ready`, `pool_unknown`, `owner_forbidden`, `exhausted`,
-    `owner_attached_elsewhere`, `attachment_released`, `attachment_conflict`, `deadline_passed`.
+    Errors: `network_unknown`, `network_not_ready`, `pool_unknown`, `pool_unsuitable`, `owner_forbidden`,
+    `owner_pinned`, `owner_attached_elsewhere`, `address_unknown`, `address_in_use`, `address_cooling`,
+    `address_quarantined`, `mac_forbidden`, `mac_in_use`, `exhausted`, `attachment_released`,
+    `attachment_conflict`, `paused`.
     """
 
     NAME: ClassVar[str] = "address.allocate"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = Allocated
 
     network: NetworkName
@@ -59,6 +66,8 @@ class AddressAllocate(Request):
     ifname: Ifname
     attachment_id: UUID
     deadline: Time | None = None
+    addresses: tuple[Address, ...] = Field(default=(), max_length=64)
+    mac: Mac | None = None
 
 
 class Released(Message):
@@ -84,6 +93,23 @@ class AddressRelease(Request):
     attachment_id: UUID | None = None
 
 
+class AddressQuarantine(Request):
+    """Withhold an address of the node's own attachment because somebody else was seen to use it.
+
+    It is handed out to nobody until an operator releases it. An attachment that does not hold the address
+    (any more) is a success: there is nothing to withhold.
+    """
+
+    NAME: ClassVar[str] = "address.quarantine"
+    ANSWER: ClassVar[type[Message]] = Done
+
+    network: NetworkName
+    node: NodeName
+    attachment_id: UUID
+    address: Address
+    reason: str = Reason
+
+
 class AddressView(Message):
     """An address that was ever used, as people see it."""
 
@@ -99,6 +125,81 @@ class AddressView(Message):
     node: NodeName | None = None
     container_id: ContainerId | None = None
     attachment_id: UUID | None = None
+
+
+class OwnerAddresses(Message):
+    """The addresses that one interface of an owner is pinned to."""
+
+    addresses: tuple[AddressView, ...]
+
+
+def _one_of_each(addresses: tuple[Address, ...]) -> None:
+    if len({address.version for address in addresses}) < len(addresses):
+        raise ValueError("name at most one address of each family")
+
+
+class AddressReserve(Administrative):
+    """Pin addresses to an owner before its pod exists: one of each family of the network.
+
+    What `addresses` leaves open is picked. An owner that has these addresses already is a success.
+    Errors: `network_unknown`, `network_not_ready`, `pool_unknown`, `pool_unsuitable` (not a pinned pool),
+    `owner_forbidden`, `owner_pinned` (to others), `address_unknown`, `address_in_use`,
+    `address_quarantined`, `exhausted`.
+    """
+
+    NAME: ClassVar[str] = "address.reserve"
+    ANSWER: ClassVar[type[Message]] = OwnerAddresses
+
+    network: NetworkName
+    owner: Owner
+    ifname: Ifname = "eth0"
+    pool: PoolName | None = None
+    addresses: tuple[Address, ...] = Field(default=(), max_length=2)
+
+    @model_validator(mode="after")
+    def _families(self) -> Self:
+        _one_of_each(self.addresses)
+        return self
+
+
+class AddressRebind(Administrative):
+    """Move a pinned owner to other addresses, in one step.
+
+    A pod that runs keeps what it has until it ends; its next one comes up with the new addresses. The old
+    address is free as soon as nobody is attached to it. Errors: those of `address.reserve` and
+    `address_unknown` where the owner is pinned to nothing.
+    """
+
+    NAME: ClassVar[str] = "address.rebind"
+    ANSWER: ClassVar[type[Message]] = OwnerAddresses
+
+    network: NetworkName
+    owner: Owner
+    ifname: Ifname = "eth0"
+    addresses: tuple[Address, ...] = Field(min_length=1, max_length=2)
+
+    @model_validator(mode="after")
+    def _families(self) -> Self:
+        _one_of_each(self.addresses)
+        return self
+
+
+class AddressReleaseByOperator(Administrative):
+    """Take an address from whom it waits for, or end its quarantine; history keeps the reason.
+
+    An attached address is refused (`address_in_use`) unless `force` says that its pod is known to be gone:
+    then it is quarantined, and a second release frees it. With `expected_owner` it is refused when
+    somebody else has it by now. Errors: `network_unknown`, `address_unknown`, `address_in_use`.
+    """
+
+    NAME: ClassVar[str] = "address.release_by_operator"
+    ANSWER: ClassVar[type[Message]] = AddressView
+
+    network: NetworkName
+    address: Address
+    reason: str = Reason
+    expected_owner: Owner | None = None
+    force: bool = False
 
 
 class AddressPage(Page):
@@ -123,10 +224,46 @@ class AddressList(Query):
 
 
 class AddressShow(Query):
-    """One address. Errors: `network_unknown`, `address_unknown` (never used, or outside the network)."""
+    """One address, now or as it was at a time. Errors: `network_unknown`, `address_unknown`.
+
+    `at` looks into the history: who held the address then? Its retention limits how far back.
+    """
 
     NAME: ClassVar[str] = "address.show"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = AddressView
 
     network: NetworkName
     address: Address
+    at: Time | None = None
+
+
+class AddressRun(Message):
+    """Neighbouring addresses of one pool in one state. `count` is a text: IPv6 outgrows JSON numbers."""
+
+    first: Address
+    last: Address
+    pool: PoolName
+    state: MapState
+    count: str
+
+
+class AddressMapPage(Page):
+    """One page of an address map, in address order."""
+
+    runs: tuple[AddressRun, ...]
+
+
+class AddressMap(Query):
+    """All addresses of a network that can be handed out, as runs of one state. Errors: `network_unknown`.
+
+    A run may go on in the next page.
+    """
+
+    NAME: ClassVar[str] = "address.map"
+    ANSWER: ClassVar[type[Message]] = AddressMapPage
+
+    network: NetworkName
+    pool: PoolName | None = None
+    after: str | None = None
+    limit: int = PAGE_LIMIT

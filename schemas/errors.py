@@ -19,14 +19,18 @@ class Code(StrEnum):
     SENDER_FORBIDDEN = "sender_forbidden"
     REQUEST_CONFLICT = "request_conflict"
     DEADLINE_PASSED = "deadline_passed"
+    VERSION_CONFLICT = "version_conflict"
     # Networks.
     NETWORK_UNKNOWN = "network_unknown"
     NETWORK_EXISTS = "network_exists"
     NETWORK_NOT_READY = "network_not_ready"
     ROLLOUT_FAILED = "rollout_failed"
+    SUBNET_CONFLICT = "subnet_conflict"
     # Pools and addresses.
     POOL_UNKNOWN = "pool_unknown"
     POOL_EXISTS = "pool_exists"
+    POOL_IN_USE = "pool_in_use"
+    POOL_UNSUITABLE = "pool_unsuitable"
     RANGE_INVALID = "range_invalid"
     RANGE_IN_USE = "range_in_use"
     OWNER_FORBIDDEN = "owner_forbidden"
@@ -35,9 +39,15 @@ class Code(StrEnum):
     ATTACHMENT_RELEASED = "attachment_released"
     ATTACHMENT_CONFLICT = "attachment_conflict"
     ADDRESS_UNKNOWN = "address_unknown"
+    ADDRESS_IN_USE = "address_in_use"
+    ADDRESS_COOLING = "address_cooling"
+    ADDRESS_QUARANTINED = "address_quarantined"
+    MAC_FORBIDDEN = "mac_forbidden"
+    MAC_IN_USE = "mac_in_use"
     EXHAUSTED = "exhausted"
     # A node and its kernel.
     NODE_UNKNOWN = "node_unknown"
+    NODE_IN_USE = "node_in_use"
     INTERFACE_EXISTS = "interface_exists"
     NETNS_UNUSABLE = "netns_unusable"
     UPLINK_MISSING = "uplink_missing"
@@ -45,6 +55,7 @@ class Code(StrEnum):
     LINK_CONFLICT = "link_conflict"
     KERNEL_REFUSED = "kernel_refused"
     # The system.
+    PAUSED = "paused"
     UNAVAILABLE = "unavailable"
     TIMEOUT = "timeout"
     NOT_PROVISIONED = "not_provisioned"
@@ -55,6 +66,8 @@ RETRYABLE = frozenset(
     {
         Code.NETWORK_NOT_READY,
         Code.OWNER_ATTACHED_ELSEWHERE,
+        Code.ADDRESS_COOLING,
+        Code.PAUSED,
         Code.UNAVAILABLE,
         Code.TIMEOUT,
         Code.DEADLINE_PASSED,

@@ -79,6 +79,11 @@ def _matching(pattern: str, words: str) -> str:
 
 
 _NAME = _matching(f"^{_LABEL}$", "must be 1 to 63 lower-case letters, digits and '-', as in a DNS label")
+SYSTEM_NETWORK = "_system"
+"""The reserved network row whose history tells of nodes: no network can have this name."""
+_HISTORY = _matching(
+    f"^({SYSTEM_NETWORK}|{_LABEL})$", f"must be a network's name, or {SYSTEM_NETWORK} for nodes"
+)
 _NODE = _matching(f"^{_SUBDOMAIN}$", "must be a node's name: lower-case letters, digits, '-' and '.'")
 _ID = _matching(r"^[a-zA-Z0-9][a-zA-Z0-9_.:\-]{0,63}$", "must be 1 to 64 letters, digits and '_.:-'")
 _CONTAINER = _matching(r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$", "must be letters, digits and '_.-'")
@@ -98,6 +103,7 @@ Ifname = Annotated[str, AfterValidator(_ifname)]
 Time = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 NetworkName = Annotated[str, StringConstraints(pattern=_NAME)]
+HistoryName = Annotated[str, StringConstraints(pattern=_HISTORY)]
 PoolName = Annotated[str, StringConstraints(pattern=_NAME)]
 # A queue name holds at most 255 bytes and starts with "moorage.node." (AMQP 0-9-1, short string).
 NodeName = Annotated[str, StringConstraints(pattern=_NODE, max_length=200)]

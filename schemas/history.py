@@ -1,30 +1,45 @@
-"""History: one row for every change of ownership, and the query that reads it."""
+"""History: one row for every change of ownership, the query that reads it, and the events made of it."""
 
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
 
-from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, PoolName, Time
+from schemas.fields import Address, ContainerId, HistoryName, Ifname, Mac, NodeName, Owner, PoolName, Time
 from schemas.message import PAGE_LIMIT, Message, Page, Query
 
 EventName = Literal[
     "network.created",
     "network.active",
+    "network.updated",
     "network.failed",
     "network.deleted",
     "pool.created",
+    "pool.resized",
+    "pool.updated",
+    "pool.deleted",
+    "address.reserved",
     "address.attached",
+    "address.adopted",
     "address.waiting",
     "address.freed",
     "address.taken_over",
+    "address.rebound",
+    "address.quarantined",
+    "node.ready",
+    "node.lost",
+    "node.fenced",
+    "node.removed",
 ]
 
 
 class HistoryRow(Message):
-    """What happened, to which address, for whom, where and who asked. `seq` grows per network."""
+    """What happened, to which address, for whom, where and who asked. `seq` grows per network.
 
-    network: NetworkName
+    `user_id` is the RabbitMQ user that asked; `actor` whom that user claims to have asked for.
+    """
+
+    network: HistoryName
     seq: int
     at: Time
     event: EventName
@@ -37,27 +52,47 @@ class HistoryRow(Message):
     container_id: ContainerId | None = None
     attachment_id: UUID | None = None
     user_id: str | None = None
+    actor: str | None = None
     details: dict[str, Any] = Field(default_factory=dict)
 
 
+class Events(Message):
+    """What `moorage.events` carries: consecutive history rows of one network, oldest first.
+
+    Delivered at least once and in order of `seq` per network: a reader drops rows it has seen.
+    """
+
+    NAME: ClassVar[str] = "events"
+    VERSION: ClassVar[int] = 1
+
+    network: HistoryName
+    rows: tuple[HistoryRow, ...]
+
+
 class HistoryPage(Page):
-    """One page of history, oldest first."""
+    """One page of history, oldest first, or newest first where that was asked for."""
 
     rows: tuple[HistoryRow, ...]
 
 
 class HistoryList(Query):
-    """The history of one network, narrowed by the filters. Errors: `network_unknown`."""
+    """The history of one network, narrowed by the filters. Errors: `network_unknown`.
+
+    `network` `_system` holds what happened to nodes.
+    """
 
     NAME: ClassVar[str] = "history.list"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = HistoryPage
 
-    network: NetworkName
+    network: HistoryName
     address: Address | None = None
     owner: Owner | None = None
     node: NodeName | None = None
     attachment_id: UUID | None = None
+    container_id: ContainerId | None = None
     since: Time | None = None
     until: Time | None = None
+    newest_first: bool = False
     after: str | None = None
     limit: int = PAGE_LIMIT

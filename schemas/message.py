@@ -41,9 +41,13 @@ class Request(Message):
 
 
 class Administrative(Request):
-    """A change that people make. `request_id` names the attempt: repeating it gives the stored answer."""
+    """A change that people make. `request_id` names the attempt: repeating it gives the stored answer.
+
+    `actor` is the person it is made for, as the sender claims: history keeps it apart from the sender.
+    """
 
     request_id: RequestId
+    actor: str | None = Field(default=None, max_length=255)
 
 
 class Query(Request):

@@ -119,6 +119,31 @@ class NetworkCreate(NetworkDefinition, Administrative):
         )
 
 
+class NetworkUpdate(Administrative):
+    """Add subnets to a network, or change which owners it allows; what is None stays as it is.
+
+    Addresses that owners hold stay theirs. Answered when every ready node has reported, or at the deadline:
+    the network stays active and the answer's `nodes` say who failed. A stale `expected_version` is refused.
+
+    Errors: `network_unknown`, `network_not_ready`, `version_conflict`, `subnet_conflict`.
+    """
+
+    NAME: ClassVar[str] = "network.update"
+    ANSWER: ClassVar[type[Message]] = NetworkView
+
+    network: NetworkName
+    expected_version: int | None = None
+    add_subnets: tuple[Subnet, ...] = Field(default=(), max_length=16)
+    owners: tuple[OwnerPattern, ...] | None = Field(default=None, max_length=256)
+    deadline_s: float = Field(default=30, ge=1, le=600)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.add_subnets and self.owners is None:
+            raise ValueError("nothing to change: add subnets or name the owners")
+        return self
+
+
 class NetworkPage(Page):
     """One page of networks, by name."""
 

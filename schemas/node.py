@@ -1,19 +1,22 @@
-"""Nodes: their heartbeat, what they ask for and what they report."""
+"""Nodes: their heartbeat, what they ask for and what they report, and how one is declared off."""
 
 import hashlib
 from collections.abc import Iterable
 from typing import ClassVar, Literal, Self
 from uuid import UUID
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from schemas.address import Reason
 from schemas.errors import ErrorBody
-from schemas.fields import NetworkName, NodeName, Time
-from schemas.message import PAGE_LIMIT, Done, Message, Page, Query, Request
+from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, Time
+from schemas.message import PAGE_LIMIT, Administrative, Done, Message, Page, Query, Request
 from schemas.network import NetworkDefinition
 
-NodeState = Literal["ready", "lost"]
+NodeState = Literal["ready", "lost", "fenced"]
 DesiredState = Literal["present", "absent"]
+MOST_ATTACHMENTS = 1000
+"""How many attachments of a node one sync compares. kubelet's own limit is far lower."""
 
 
 class DesiredNetwork(Message):
@@ -27,45 +30,100 @@ class DesiredNetwork(Message):
 
 def desired_digest(versions: Iterable[tuple[str, int]]) -> str:
     """One short text for a set of (network, version): equal texts mean that nothing has to be fetched."""
-    lines = "\n".join(f"{network}@{version}" for network, version in sorted(versions))
-    return hashlib.sha256(lines.encode()).hexdigest()[:32]
+    return _digest(f"{network}@{version}" for network, version in versions)
+
+
+def attachments_digest(attachment_ids: Iterable[UUID]) -> str:
+    """One short text for a set of attachments: equal texts mean that node and allocator agree."""
+    return _digest({str(attachment_id) for attachment_id in attachment_ids})
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:32]
 
 
 class Heartbeat(Message):
-    """The answer of a heartbeat: the database's time, and the digest of what every node must have."""
+    """The answer of a heartbeat: the database's time, and digests of what the node must have.
+
+    `digest` is of the networks, `attachments` of the attachments that the allocator has for the node; empty
+    where the node must sync whatever it has. `fenced`: this session was declared off; the node ends every
+    endpoint it has and goes on under a new session.
+    """
 
     database_time: Time
     digest: str
+    attachments: str | None = None
+    fenced: bool = False
 
 
 class NodeHeartbeat(Request):
     """Say that the node is alive, and what it knows. `session` is new at every start of the worker."""
 
     NAME: ClassVar[str] = "node.heartbeat"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = Heartbeat
 
     node: NodeName
     session: UUID
     digest: str | None = None
+    attachments: str | None = None
+
+
+class NodeAttachment(Message):
+    """An attachment as the node's journal has it."""
+
+    attachment_id: UUID
+    network: NetworkName
+    owner: Owner
+    container_id: ContainerId
+    ifname: Ifname
+    addresses: tuple[Address, ...] = Field(min_length=1, max_length=2)
+    mac: Mac
+
+
+class LeftoverAttachment(Message):
+    """An attachment that the allocator has for a node that did not name it."""
+
+    attachment_id: UUID
+    network: NetworkName
+    container_id: ContainerId
+    ifname: Ifname
 
 
 class DesiredPage(Page):
-    """One page of what the node must have, by network name."""
+    """One page of what the node must have, by network name.
+
+    `stale`: of the attachments that the request named, those that ended; their endpoints must go. `unknown`:
+    those that neither the allocator nor its history knows: the node tells their details in its next sync.
+    `leftover`: what the node does not have although the allocator thinks so; only told after a restore. The
+    node releases each of these unless it has just begun with a new journal.
+    """
 
     database_time: Time
     networks: tuple[DesiredNetwork, ...]
+    stale: tuple[UUID, ...] = ()
+    unknown: tuple[UUID, ...] = ()
+    leftover: tuple[LeftoverAttachment, ...] = ()
 
 
 class NodeSync(Request):
-    """Ask what the node must have. Also makes the node known and ready."""
+    """Ask what the node must have. Also makes the node known and ready.
+
+    `attachments` are all that the node has (None: it does not ask about them); `details` tells more of those
+    that the last answer called unknown. After a restored backup such are adopted, under allocate's own
+    checks; at other times they are flagged, and their address, if free, is withheld.
+    """
 
     NAME: ClassVar[str] = "node.sync"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = DesiredPage
 
     node: NodeName
     session: UUID
     after: str | None = None
     limit: int = PAGE_LIMIT
+    attachments: tuple[UUID, ...] | None = Field(default=None, max_length=MOST_ATTACHMENTS)
+    details: tuple[NodeAttachment, ...] = Field(default=(), max_length=100)
 
 
 class NodeReport(Request):
@@ -88,11 +146,54 @@ class NodeReport(Request):
         return self
 
 
-class Nudge(Message):
-    """Sent to a node's own queue: something changed, sync now. Its loss only delays."""
+class NodeFenced(Message):
+    """The answer of a fence. `fenced` is False where a newer session made it a no-op.
 
-    network: NetworkName
-    version: int
+    `released` counts the addresses that nobody is attached to any more.
+    """
+
+    node: NodeName
+    session: UUID
+    fenced: bool
+    released: int = 0
+
+
+class NodeFence(Administrative):
+    """Declare that a node is off: everything attached there is detached, and its owners may move.
+
+    Nothing checks that it is off: its pods would go on with addresses that others get. `session` names the
+    life of the node that is meant, as `node.list` shows it; a node that came back since is left alone.
+    Errors: `node_unknown`.
+    """
+
+    NAME: ClassVar[str] = "node.fence"
+    ANSWER: ClassVar[type[Message]] = NodeFenced
+
+    node: NodeName
+    session: UUID
+    reason: str = Reason
+
+
+class NodeRemove(Administrative):
+    """Forget a node that will not come back.
+
+    Errors: `node_unknown`, `node_in_use` (it is ready, or addresses are attached there: fence it first).
+    """
+
+    NAME: ClassVar[str] = "node.remove"
+    ANSWER: ClassVar[type[Message]] = Done
+
+    node: NodeName
+
+
+class Nudge(Message):
+    """Sent to a node's own queue: something changed, sync now. Its loss only delays.
+
+    `network` is None where the news is about attachments.
+    """
+
+    network: NetworkName | None = None
+    version: int = 0
 
 
 class NodeView(Message):

@@ -4,26 +4,47 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from schemas.address import AddressAllocate, AddressList, AddressRelease, AddressShow
+from schemas.address import (
+    AddressAllocate,
+    AddressList,
+    AddressMap,
+    AddressQuarantine,
+    AddressRebind,
+    AddressRelease,
+    AddressReleaseByOperator,
+    AddressReserve,
+    AddressShow,
+)
 from schemas.history import HistoryList
 from schemas.message import Query, Request
-from schemas.network import NetworkCreate, NetworkList, NetworkShow
-from schemas.node import NodeHeartbeat, NodeList, NodeReport, NodeSync
-from schemas.pool import PoolCreate, PoolList
+from schemas.network import NetworkCreate, NetworkList, NetworkShow, NetworkUpdate
+from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
+from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
 
 _ALL: tuple[type[Request], ...] = (
     NetworkCreate,
+    NetworkUpdate,
     PoolCreate,
+    PoolResize,
+    PoolUpdate,
+    PoolDelete,
     AddressAllocate,
     AddressRelease,
+    AddressQuarantine,
+    AddressReserve,
+    AddressRebind,
+    AddressReleaseByOperator,
     NodeSync,
     NodeHeartbeat,
     NodeReport,
+    NodeFence,
+    NodeRemove,
     NetworkList,
     NetworkShow,
     PoolList,
     AddressList,
     AddressShow,
+    AddressMap,
     NodeList,
     HistoryList,
 )
@@ -34,9 +55,12 @@ HEARTBEAT = NodeHeartbeat.NAME
 
 Role = Literal["node", "producer", "operator", "console"]
 
-_NODE = frozenset({"address.allocate", "address.release", "node.sync", "node.heartbeat", "node.report"})
-_PRODUCER = frozenset({"network.create", "pool.create"}) | QUERIES
-_OPERATOR = _PRODUCER | {"address.allocate", "address.release", "node.report"}
+_OWN = frozenset({"address.allocate", "address.release", "address.quarantine", "node.report"})
+_NODE = _OWN | {"node.sync", "node.heartbeat"}
+_NETWORKS = frozenset({"network.create", "network.update"})
+_POOLS = frozenset({"pool.create", "pool.resize", "pool.update", "pool.delete"})
+_PRODUCER = _NETWORKS | _POOLS | {"address.reserve", "address.rebind"} | QUERIES
+_OPERATOR = _PRODUCER | {"address.release_by_operator", "node.fence", "node.remove"} | _OWN
 
 MAY_SEND: Mapping[Role, frozenset[str]] = {
     "node": _NODE,
