@@ -107,6 +107,7 @@ epochs = Table(
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("paused", SmallInteger, nullable=False, server_default="0"),
     **_ENGINE,
 )
 
@@ -146,6 +147,9 @@ pools = Table(
     Column("policy", name_type(16), nullable=False),
     Column("owners", JSON, nullable=False),
     Column("cooldown_s", Integer, nullable=False),
+    Column("retain_s", Integer, nullable=True),
+    Column("allow_mac", SmallInteger, nullable=False, server_default="0"),
+    Column("version", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("network_id", "name", name="uq_pools_name"),
     **_ENGINE,
 )
@@ -164,15 +168,17 @@ ranges = Table(
     Column("used", BigInteger, nullable=False),
     UniqueConstraint("network_id", "first", name="uq_ranges_first"),
     Index("ix_ranges_pool", "pool_id", "family", "first"),
+    Index("ix_ranges_cursor", "pool_id", "family", "cursor"),
     **_ENGINE,
 )
 
+# `pool_id` repeats what the range says, so that a pool's longest-free row is one dive into one index.
 allocations = Table(
     "allocations",
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=True),
     _network_ref("fk_allocations_network"),
-    Column("range_id", BigInteger, ForeignKey("ranges.id", name="fk_allocations_range"), nullable=False),
+    Column("range_id", BigInteger, nullable=False),
     Column("family", SmallInteger, nullable=False),
     Column("address", AddressType, nullable=False),
     Column("state", name_type(16), nullable=False),
@@ -184,11 +190,12 @@ allocations = Table(
     Column("node", NODE, nullable=True),
     Column("container_id", name_type(255), nullable=True),
     Column("attachment_id", UuidType, nullable=True),
+    Column("pool_id", BigInteger, ForeignKey("pools.id", name="fk_allocations_pool"), nullable=False),
     UniqueConstraint("network_id", "address", name="uq_allocations_address"),
     UniqueConstraint("network_id", "pinned_owner", "ifname", "family", name="uq_allocations_pinned_owner"),
     UniqueConstraint("attachment_id", "family", name="uq_allocations_attachment"),
     UniqueConstraint("network_id", "family", "mac", name="uq_allocations_mac"),
-    Index("ix_allocations_free", "range_id", "state", "since"),
+    Index("ix_allocations_pool", "pool_id", "family", "state", "since"),
     Index("ix_allocations_container", "node", "container_id"),
     Index("ix_allocations_owner", "network_id", "owner", "address"),
     **_ENGINE,
@@ -261,5 +268,6 @@ history = Table(
     Index("ix_history_owner", "network_id", "owner", "seq"),
     Index("ix_history_node", "network_id", "node", "seq"),
     Index("ix_history_attachment", "attachment_id"),
+    Index("ix_history_at", "network_id", "at"),
     **_ENGINE,
 )

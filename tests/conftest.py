@@ -52,12 +52,14 @@ def _migrated(services: LocalServices) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(_migrated: Engine) -> Engine:
-    """The database at the newest revision, without a row but the epoch's."""
+    """The database at the newest revision, without a row but the epoch's and the reserved network's."""
     with _migrated.begin() as connection:
         for table in reversed(tables.metadata.sorted_tables):
-            if table.name != "epochs":
+            if table.name not in ("epochs", "networks"):
                 connection.execute(table.delete())
-        connection.execute(tables.epochs.update().values(epoch=1))
+        connection.execute(tables.networks.delete().where(tables.networks.c.state != "system"))
+        connection.execute(tables.networks.update().values(seq=0, relayed_seq=0))
+        connection.execute(tables.epochs.update().values(epoch=1, paused=0))
     return _migrated
 
 
