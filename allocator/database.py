@@ -63,8 +63,14 @@ def _number(error: BaseException) -> int | None:
     return args[0] if args and isinstance(args[0], int) else None
 
 
+class Conflict(Exception):
+    """A row is not as this transaction read it: somebody else was faster."""
+
+
 def is_retriable(error: BaseException) -> bool:
     """Whether the same transaction, run again from its beginning, may succeed at once."""
+    if isinstance(error, Conflict):
+        return True
     number = _number(error)
     return number is not None and number in (_CONFLICT | _LOST)
 

@@ -1,9 +1,9 @@
 """What the allocator thinks in: frozen facts about networks, pools, ranges and allocations. No I/O."""
 
 import hashlib
-from dataclasses import dataclass
-from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from uuid import UUID
 
 from schemas.address import AllocationState
@@ -23,6 +23,9 @@ class Pool:
     policy: Policy
     owners: tuple[str, ...]
     cooldown_s: int
+    retain_s: int | None = None
+    allow_mac: bool = False
+    version: int = 0
 
     @property
     def is_default(self) -> bool:
@@ -33,6 +36,10 @@ class Pool:
     def is_restricted(self) -> bool:
         """Whether only named owners may use it: there, cooldown is a preference and no wall."""
         return bool(self.owners)
+
+    def cooled(self, now: datetime) -> datetime:
+        """The latest moment at which an address may have become free to have cooled down by `now`."""
+        return now - timedelta(seconds=self.cooldown_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,10 @@ class Network:
         """The pool with this id."""
         return next(pool for pool in self.pools if pool.id == pool_id)
 
+    def named(self, name: str) -> Pool | None:
+        """The pool with this name, if there is one."""
+        return next((pool for pool in self.pools if pool.name == name), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -90,8 +101,19 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """Whom an address is given to: one interface of one container on one node, under its fencing token."""
+
+    attachment_id: UUID
+    owner: str
+    ifname: str
+    node: str
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Allocation:
-    """The durable row of an address that was ever used."""
+    """The durable row of an address that was ever used. `id` is 0 until the row is written."""
 
     id: int
     range_id: int
@@ -100,18 +122,64 @@ class Allocation:
     address: IPAddress
     state: AllocationState
     since: datetime
-    owner: str | None
-    pinned_owner: str | None
-    ifname: str | None
-    mac: str | None
-    node: str | None
-    container_id: str | None
-    attachment_id: UUID | None
+    owner: str | None = None
+    pinned_owner: str | None = None
+    ifname: str | None = None
+    mac: str | None = None
+    node: str | None = None
+    container_id: str | None = None
+    attachment_id: UUID | None = None
 
     @property
     def family(self) -> int:
         """4 or 6."""
         return self.address.version
+
+    def attached(self, to: Attachment, pool: Pool, mac: str, now: datetime) -> "Allocation":
+        """The row once `to` has it; in a pinned pool it is its owner's from then on."""
+        return replace(
+            self,
+            state="attached",
+            since=now,
+            owner=to.owner,
+            pinned_owner=to.owner if pool.policy == "pinned" else None,
+            ifname=to.ifname,
+            mac=mac,
+            node=to.node,
+            container_id=to.container_id,
+            attachment_id=to.attachment_id,
+        )
+
+    def reserved(self, owner: str, ifname: str, mac: str, now: datetime) -> "Allocation":
+        """The row once it waits for `owner`."""
+        return replace(
+            self.freed(now), state="waiting", owner=owner, pinned_owner=owner, ifname=ifname, mac=mac
+        )
+
+    def detached(self, now: datetime) -> "Allocation":
+        """The row without its attachment: a pinned one waits for its owner, another is free."""
+        if self.pinned_owner is None:
+            return self.freed(now)
+        return replace(self, state="waiting", since=now, node=None, container_id=None, attachment_id=None)
+
+    def freed(self, now: datetime) -> "Allocation":
+        """The row once nobody has it. It keeps its last owner, for people to see and for that owner to come
+        back to, and no MAC, so that the MAC is free as well.
+        """
+        return replace(
+            self,
+            state="free",
+            since=now,
+            pinned_owner=None,
+            mac=None,
+            node=None,
+            container_id=None,
+            attachment_id=None,
+        )
+
+    def quarantined(self, now: datetime) -> "Allocation":
+        """The row once a conflict was seen: nobody gets it, its pinned owner waits for an operator."""
+        return replace(self, state="quarantined", since=now, node=None, container_id=None, attachment_id=None)
 
 
 def next_number(previous: int, epoch: int) -> int:
@@ -127,20 +195,22 @@ def following(address: IPAddress, last: IPAddress) -> IPAddress | None:
     return None if address == last else address + 1
 
 
-def pool_mac(address: IPAddress, attempt: int = 0) -> str:
+def derived_mac(address: IPAddress, attempt: int = 0) -> str:
     """The MAC that belongs to `address`, so that peers' neighbour caches stay true when it moves.
 
-    `0a:58` and the four bytes of an IPv4 address. IPv6: `0e:58` and a 32-bit hash; `attempt` names the next
-    hash after a collision. Both are unicast and locally administered (IEEE 802c).
+    `0a:58` and the four bytes of an IPv4 address. IPv6, and IPv4 after a collision: `0e:58` and a 32-bit
+    hash, where `attempt` names the next. Both are unicast and locally administered (IEEE 802c).
     """
-    if isinstance(address, IPv4Address):
-        tail = address.packed
-        head = "0a:58"
-    else:
-        tail = _hash32(address, attempt)
-        head = "0e:58"
-    return head + "".join(f":{byte:02x}" for byte in tail)
+    if isinstance(address, IPv4Address) and attempt == 0:
+        return "0a:58" + _hex(address.packed)
+    digest = hashlib.sha256(address.packed + attempt.to_bytes(4, "big")).digest()
+    return "0e:58" + _hex(digest[:4])
 
 
-def _hash32(address: IPv6Address, attempt: int) -> bytes:
-    return hashlib.sha256(address.packed + attempt.to_bytes(4, "big")).digest()[:4]
+def is_derived(mac: str) -> bool:
+    """Whether `mac` is of the kind that `derived_mac` gives out: nobody may choose such a one."""
+    return mac.startswith(("0a:58:", "0e:58:"))
+
+
+def _hex(tail: bytes) -> str:
+    return "".join(f":{byte:02x}" for byte in tail)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -43,7 +43,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._notices: deque[Notice] = deque()
 
-    def after_commit(self, notices: Sequence[Notice]) -> None:
+    def after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:  # noqa: ARG002
         """Called from the database's thread after each commit."""
         self._notices.extend(notices)
         self._loop.call_soon_threadsafe(self._wake.set)

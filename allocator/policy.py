@@ -1,28 +1,21 @@
-"""What the allocator decides: which pool, which addresses to keep, how ranges are carved. Pure, no I/O."""
+"""What the allocator decides of one allocate: repeat, attach or refuse. Pure, no I/O.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+The cases stand in the order in which they are looked at. docs/addresses.md lists them as one table, which
+the tests read and run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from allocator.model import Allocation, Network, Pool, Range, following
-from schemas.address import AddressAllocate
+from allocator.admission import admit, check_owner, choose_pool
+from allocator.ledger import Ledger, Place
+from allocator.macs import choose_mac
+from allocator.model import Allocation, Attachment, Network, Pool
+from schemas.address import AddressAllocate, AddressReserve
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
-from schemas.network import Subnet
-from schemas.owners import specificity
-from schemas.pool import AddressRange
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known before an allocate is decided."""
-
-    attached: tuple[Allocation, ...]
-    """Rows that carry the request's attachment_id, in any network."""
-    pinned: tuple[Allocation, ...]
-    """Rows pinned to the request's owner and ifname in the request's network."""
-    released: bool
-    """Whether the attachment_id was released before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +27,84 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Attach the rows to `keep`, pick one free address of `pool` for each of `families`."""
+    """Give these addresses, one of each family, IPv4 first. `replaces` loses what it has of them."""
 
     pool: Pool
-    keep: tuple[Allocation, ...]
-    families: tuple[int, ...]
+    places: tuple[Place, ...]
+    mac: str
     replaces: tuple[UUID, ...]
 
 
-def decide_allocate(request: AddressAllocate, network: Network, facts: Facts) -> Repeat | Attach:
-    """What an allocate comes to. Raises ServiceError for every "no"; nothing has been written then."""
-    if facts.attached:
-        return _repeat(request, network, facts.attached)
-    if facts.released:
+class NoneFree(Exception):
+    """A pool has no free address of a family. Whoever tells people adds who holds them."""
+
+    def __init__(self, pool: Pool, family: int) -> None:
+        super().__init__(f"pool {pool.name} has no free IPv{family} address")
+        self.pool, self.family = pool, family
+
+
+Wish = AddressAllocate | AddressReserve
+"""What names an owner, maybe a pool and maybe addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where an allocate is decided: the network, what is known of its addresses, and the database's time."""
+
+    network: Network
+    ledger: Ledger
+    now: datetime
+    paused: bool = False
+
+
+def decide_allocate(request: AddressAllocate, scene: Scene) -> Repeat | Attach:
+    """What an allocate comes to. Raises `NoneFree` or ServiceError for a "no", before anything changed."""
+    network, ledger = scene.network, scene.ledger
+    attached = ledger.of_attachment(request.attachment_id)
+    if attached:
+        return _repeat(request, network, attached)
+    _check_open(request, scene)
+    check_owner(request.owner, network.definition.owners, f"network {network.name}")
+    own = ledger.of_owner(network.id, request.owner, request.ifname)
+    pinned = [row for row in own if row.pinned_owner is not None]
+    kept = {row.family: kept_place(row) for row in pinned}
+    replaces = _taken_over(request, network, pinned)
+    pool = pool_for(request, scene, pinned)
+    for family in network.families:
+        if family not in kept:
+            kept[family] = place_for(request, scene, pool, family, own)
+    places = tuple(kept[family] for family in sorted(kept))
+    return Attach(pool, places, choose_mac(network, ledger, places, request.mac), replaces)
+
+
+def attached_rows(
+    request: AddressAllocate, attach: Attach, network: Network, now: datetime
+) -> list[Allocation]:
+    """The rows as they are once `attach` is carried out."""
+    to = Attachment(request.attachment_id, request.owner, request.ifname, request.node, request.container_id)
+    return [
+        place.blank(now).attached(to, network.pool(place.pool_id), attach.mac, now) for place in attach.places
+    ]
+
+
+def _repeat(request: AddressAllocate, network: Network, rows: tuple[Allocation, ...]) -> Repeat:
+    asked = (network.id, request.owner, request.node, request.container_id, request.ifname)
+    for row in rows:
+        if (row.network_id, row.owner, row.node, row.container_id, row.ifname) != asked:
+            raise ServiceError(
+                Code.ATTACHMENT_CONFLICT,
+                f"attachment {request.attachment_id} already belongs to {row.owner} {row.ifname} on "
+                f"{row.node}; every attachment needs an id of its own",
+                owner=row.owner,
+                node=row.node,
+            )
+    return Repeat(rows)
+
+
+def _check_open(request: AddressAllocate, scene: Scene) -> None:
+    """Whether anybody may be attached at all, under this attachment_id."""
+    network = scene.network
+    if request.attachment_id in scene.ledger.ended:
         raise ServiceError(
             Code.ATTACHMENT_RELEASED,
             f"attachment {request.attachment_id} was released before this request arrived; it is dropped. "
@@ -60,55 +118,170 @@ def decide_allocate(request: AddressAllocate, network: Network, facts: Facts) ->
             network=network.name,
             state=network.state,
         )
-    _check_owner(request.owner, network.definition.owners, f"network {network.name}")
-    if facts.pinned:
-        return _return_pinned(request, network, facts.pinned)
-    pool = choose_pool(network.pools, request.owner, request.pool)
-    return Attach(pool=pool, keep=(), families=network.families, replaces=())
-
-
-def _repeat(request: AddressAllocate, network: Network, rows: tuple[Allocation, ...]) -> Repeat:
-    for row in rows:
-        same = (
-            row.network_id == network.id
-            and row.owner == request.owner
-            and row.node == request.node
-            and row.container_id == request.container_id
-            and row.ifname == request.ifname
-        )
-        if not same:
-            raise ServiceError(
-                Code.ATTACHMENT_CONFLICT,
-                f"attachment {request.attachment_id} already belongs to {row.owner} {row.ifname} on "
-                f"{row.node}; every attachment needs an id of its own",
-                owner=row.owner,
-                node=row.node,
-            )
-    return Repeat(rows)
-
-
-def _return_pinned(request: AddressAllocate, network: Network, rows: tuple[Allocation, ...]) -> Attach:
-    """The owner comes back to the addresses pinned to it, or takes them over from its old sandbox here."""
-    pool = network.pool(rows[0].pool_id)
-    if request.pool is not None and request.pool != pool.name:
+    if scene.paused:
         raise ServiceError(
-            Code.OWNER_PINNED,
-            f"{request.owner} {request.ifname} is pinned to {_names(rows)} in pool {pool.name} and cannot "
-            f"get an address of pool {request.pool} as well; name pool {pool.name} or none",
-            pool=pool.name,
-            addresses=[str(row.address) for row in rows],
+            Code.PAUSED,
+            "the database was restored from a backup, and the nodes are telling what they have: no new "
+            "address is given out until `moorage db resume`",
         )
-    _check_owner(request.owner, pool.owners, f"pool {pool.name} of network {network.name}")
-    replaces = []
-    for row in rows:
-        if row.state != "attached":
-            continue
-        if row.node != request.node:
-            raise _elsewhere(request, row)
-        if row.attachment_id is not None and row.attachment_id not in replaces:
-            replaces.append(row.attachment_id)
-    missing = tuple(family for family in network.families if family not in {row.family for row in rows})
-    return Attach(pool=pool, keep=rows, families=missing, replaces=tuple(replaces))
+
+
+def kept_place(row: Allocation) -> Place:
+    """Where a row is."""
+    return Place(row.network_id, row.address, row.pool_id, row.range_id, row)
+
+
+def _taken_over(request: AddressAllocate, network: Network, pinned: Sequence[Allocation]) -> tuple[UUID, ...]:
+    """The older attachments, here, that lose the owner's pinned addresses. Raises if these cannot be had."""
+    replaces: list[UUID] = []
+    wished = {address.version for address in request.addresses}
+    for row in pinned:
+        pool = network.pool(row.pool_id)
+        check_owner(request.owner, pool.owners, f"pool {pool.name} of network {network.name}")
+        other_pool = request.pool is not None and request.pool != pool.name
+        if other_pool or (row.family in wished and row.address not in request.addresses):
+            raise pinned_otherwise(request.owner, request.ifname, network, pinned)
+        if row.state == "quarantined":
+            raise in_quarantine(network.name, row)
+        if row.state == "attached" and row.attachment_id is not None:
+            if row.node != request.node:
+                raise _elsewhere(request, row)
+            if row.attachment_id not in replaces:
+                replaces.append(row.attachment_id)
+    return tuple(replaces)
+
+
+def pool_for(request: Wish, scene: Scene, pinned: Sequence[Allocation]) -> Pool:
+    """The pool of what the owner has, or of what it wishes for; else the one chosen for it."""
+    if pinned:
+        return scene.network.pool(pinned[0].pool_id)
+    if request.pool is None:
+        for address in request.addresses:
+            place = place_of(scene, address)
+            if place is not None:
+                pool = scene.network.pool(place.pool_id)
+                admit(request.owner, pool)
+                return pool
+    return choose_pool(scene.network.pools, request.owner, request.pool)
+
+
+def place_for(request: Wish, scene: Scene, pool: Pool, family: int, own: Sequence[Allocation]) -> Place:
+    """An address of one family: one that is wished for, else what the owner had last, else any."""
+    wished = [address for address in request.addresses if address.version == family]
+    if wished:
+        return _first_usable(wished, scene, pool, request.owner)
+    earlier = [row for row in own if row.state == "free" and row.family == family and row.pool_id == pool.id]
+    if earlier:  # cooldown is never against the owner's own address
+        return kept_place(max(earlier, key=lambda row: row.since))
+    return pick(scene, pool, family)
+
+
+def pick(scene: Scene, pool: Pool, family: int) -> Place:
+    """A free address of `pool`. Raises `NoneFree`."""
+    found = scene.ledger.pick(pool.id, family, pool.cooled(scene.now), restricted=pool.is_restricted)
+    if found is None:
+        raise NoneFree(pool, family)
+    return found
+
+
+def place_of(scene: Scene, address: IPAddress) -> Place | None:
+    """Where an address that was asked for lies; None where the network has no such address to give."""
+    row = scene.ledger.at(scene.network.id, address)
+    return kept_place(row) if row is not None else scene.ledger.places.get((scene.network.id, address))
+
+
+def _first_usable(wished: Sequence[IPAddress], scene: Scene, pool: Pool, owner: str) -> Place:
+    errors: list[ServiceError] = []
+    for address in wished:
+        found = usable(address, scene, pool, owner)
+        if isinstance(found, Place):
+            return found
+        errors.append(found)
+    if len(errors) == 1:
+        raise errors[0]
+    raise ServiceError(
+        Code.ADDRESS_IN_USE,
+        f"none of the {len(errors)} addresses asked for is free: " + "; ".join(e.message for e in errors),
+        retryable=any(error.retryable for error in errors),
+        addresses=[str(address) for address in wished],
+    )
+
+
+def usable(address: IPAddress, scene: Scene, pool: Pool, owner: str) -> Place | ServiceError:
+    """The place of an address that `owner` may have of `pool` now, or why it may not."""
+    network, place = scene.network, place_of(scene, address)
+    if place is None:
+        return ServiceError(
+            Code.ADDRESS_UNKNOWN,
+            f"{address} is no address that network {network.name} hands out: it lies outside the subnets, "
+            f"or is a network, broadcast or gateway address. See `moorage pool list {network.name}`",
+            address=str(address),
+        )
+    if place.pool_id != pool.id:
+        there = network.pool(place.pool_id).name
+        return ServiceError(
+            Code.POOL_UNSUITABLE,
+            f"{address} lies in pool {there}, not in {pool.name}: name addresses of one pool",
+            address=str(address),
+            pool=there,
+        )
+    row = place.row
+    if row is None:
+        return place
+    if row.state != "free":
+        return held(network.name, row)
+    wall = not pool.is_restricted and row.owner != owner
+    if wall and row.since > pool.cooled(scene.now):
+        return ServiceError(
+            Code.ADDRESS_COOLING,
+            f"{address} was freed at {row.since:%H:%M:%S} UTC by {row.owner} and cools down for "
+            f"{pool.cooldown_s} s in pool {pool.name}",
+            address=str(address),
+        )
+    return place
+
+
+def held(network: str, row: Allocation) -> ServiceError:
+    """Why an address that is not free cannot be had."""
+    if row.state == "quarantined":
+        return in_quarantine(network, row)
+    doing = (
+        f"waits for {row.owner}" if row.state == "waiting" else f"is attached to {row.owner} on {row.node}"
+    )
+    return ServiceError(
+        Code.ADDRESS_IN_USE,
+        f"{row.address} {doing}. Name another address, or see `moorage address show {network} {row.address}`",
+        address=str(row.address),
+        owner=row.owner,
+        state=row.state,
+        node=row.node,
+    )
+
+
+def in_quarantine(network: str, row: Allocation) -> ServiceError:
+    """Why an address in quarantine cannot be had, and how it can again."""
+    return ServiceError(
+        Code.ADDRESS_QUARANTINED,
+        f"{row.address} is quarantined since {row.since:%Y-%m-%d %H:%M:%S} UTC; `moorage history {network} "
+        f"--address {row.address}` says why. Once that is mended: `moorage address release {network} "
+        f"{row.address} --reason TEXT`",
+        address=str(row.address),
+        owner=row.owner,
+    )
+
+
+def pinned_otherwise(owner: str, ifname: str, network: Network, pinned: Sequence[Allocation]) -> ServiceError:
+    """Why an owner that is pinned cannot have another address."""
+    has = ", ".join(str(row.address) for row in pinned)
+    pool = network.pool(pinned[0].pool_id).name
+    return ServiceError(
+        Code.OWNER_PINNED,
+        f"{owner} {ifname} is pinned to {has} in pool {pool} and cannot have another address "
+        f"as well. Ask for none, or move it: `moorage address rebind {network.name} {owner} "
+        "--address ADDRESS`",
+        pool=pool,
+        addresses=[str(row.address) for row in pinned],
+    )
 
 
 def _elsewhere(request: AddressAllocate, row: Allocation) -> ServiceError:
@@ -116,157 +289,9 @@ def _elsewhere(request: AddressAllocate, row: Allocation) -> ServiceError:
         Code.OWNER_ATTACHED_ELSEWHERE,
         f"{request.owner} still holds {row.address} on node {row.node} (container {row.container_id}, since "
         f"{row.since:%Y-%m-%d %H:%M:%S} UTC). It moves here as soon as {row.node} releases it: delete the "
-        f"old pod there, or start the node worker of {row.node} if it is down",
+        f"old pod there, or start the node worker of {row.node} if it is down; if that machine is off for "
+        f"good: `moorage node fence {row.node} --reason TEXT`",
         address=str(row.address),
         node=row.node,
         container_id=row.container_id,
     )
-
-
-def choose_pool(pools: Sequence[Pool], owner: str, wanted: str | None) -> Pool:
-    """The pool an owner gets new addresses from.
-
-    The one it names, if that allows it; else the restricted pool whose patterns describe it most closely
-    (the longer literal text; then by name); else `default`.
-    """
-    if wanted is not None:
-        pool = next((pool for pool in pools if pool.name == wanted), None)
-        if pool is None:
-            raise ServiceError(
-                Code.POOL_UNKNOWN,
-                f"there is no pool {wanted}; there are: {', '.join(sorted(p.name for p in pools))}",
-                pool=wanted,
-            )
-        _check_owner(owner, pool.owners, f"pool {wanted}")
-    else:
-        pool = _closest(pools, owner)
-    if pool.policy == "reserved":
-        raise ServiceError(
-            Code.OWNER_FORBIDDEN,
-            f"pool {pool.name} is reserved: its addresses are never handed out. Name another pool",
-            pool=pool.name,
-        )
-    return pool
-
-
-def _closest(pools: Sequence[Pool], owner: str) -> Pool:
-    hits = []
-    for pool in pools:
-        literal = specificity(pool.owners, owner)
-        if literal is not None and pool.policy != "reserved":
-            hits.append((-literal, pool.name, pool))
-    return min(hits)[2] if hits else next(pool for pool in pools if pool.is_default)
-
-
-def _check_owner(owner: str, patterns: tuple[str, ...], where: str) -> None:
-    if patterns and specificity(patterns, owner) is None:
-        raise ServiceError(
-            Code.OWNER_FORBIDDEN,
-            f"{where} does not allow {owner}; it allows {', '.join(patterns)}. Use another pool, or have "
-            "its owners changed",
-            owner=owner,
-            allowed=list(patterns),
-        )
-
-
-def initial_ranges(subnet: Subnet, pool_id: int) -> list[Range]:
-    """All of a subnet that can be handed out: less network, broadcast and gateway addresses.
-
-    IPv4 network and broadcast: RFC 1122 section 3.2.1.3; IPv6 subnet-router anycast: RFC 4291 section 2.6.1.
-    """
-    first = subnet.cidr.network_address + 1
-    last = subnet.cidr.broadcast_address - (1 if subnet.cidr.version == 4 else 0)
-    spans = [(first, last)]
-    if subnet.gateway is not None:
-        spans = [(first, subnet.gateway - 1)]
-        if subnet.gateway != last:  # there may be no address after it at all
-            spans.append((subnet.gateway + 1, last))
-    return [Range(pool_id, a, b, cursor=a) for a, b in spans if int(a) <= int(b)]
-
-
-def carve(existing: Sequence[Range], wanted: Iterable[AddressRange], pool_id: int) -> list[Range]:
-    """The ranges of `existing`, split so that every address of `wanted` belongs to `pool_id`.
-
-    A split part keeps the id of the range whose first address it keeps; the others have no id yet. A cursor
-    stays with the part it points into; parts below it are used up (None), parts above start at their first.
-    Raises `range_invalid` when part of `wanted` is in none of `existing`.
-    """
-    parts = sorted(existing, key=lambda r: (r.family, int(r.first)))
-    for span in wanted:
-        covered = 0
-        split: list[Range] = []
-        for part in parts:
-            pieces = _split(part, span, pool_id)
-            split.extend(pieces)
-            covered += sum(piece.size for piece in pieces if _inside(piece, span))
-        size = int(span.last) - int(span.first) + 1
-        if covered != size:
-            raise ServiceError(
-                Code.RANGE_INVALID,
-                f"{span} is not wholly free to carve: {size - covered} of its {size} addresses lie outside "
-                "the subnets, in another pool, or are a network, broadcast or gateway address. "
-                "See `moorage pool list`",
-                range=str(span),
-            )
-        parts = split
-    return parts
-
-
-def _inside(part: Range, span: AddressRange) -> bool:
-    return (
-        part.family == span.first.version
-        and int(span.first) <= int(part.first)
-        and int(part.last) <= int(span.last)
-    )
-
-
-def _split(part: Range, span: AddressRange, pool_id: int) -> list[Range]:
-    low, high = max(int(part.first), int(span.first)), min(int(part.last), int(span.last))
-    if part.family != span.first.version or low > high:
-        return [part]
-    start, end = type(part.first)(low), type(part.first)(high)
-    pieces = []
-    if part.first != start:
-        pieces.append(_piece(part, part.first, start - 1))
-    pieces.append(replace(_piece(part, start, end), pool_id=pool_id))
-    if part.last != end:
-        pieces.append(_piece(part, end + 1, part.last))
-    return pieces
-
-
-def _piece(part: Range, first: IPAddress, last: IPAddress) -> Range:
-    cursor: IPAddress | None = None
-    if part.cursor is not None and int(part.cursor) <= int(last):
-        cursor = max(part.cursor, first, key=int)
-    keeps_id = first == part.first
-    return replace(part, first=first, last=last, cursor=cursor, id=part.id if keeps_id else None, used=0)
-
-
-def gap_after(cursor: IPAddress, last: IPAddress, taken: Sequence[IPAddress]) -> IPAddress | None:
-    """The first address from `cursor` to `last` that is not in `taken` (ascending); None if there is none."""
-    free: IPAddress | None = cursor
-    for address in taken:
-        if free is None or address != free:
-            break
-        free = following(free, last)
-    return free
-
-
-def _names(rows: Sequence[Allocation]) -> str:
-    return ", ".join(str(row.address) for row in rows)
-
-
-def merged(spans: Iterable[AddressRange]) -> list[AddressRange]:
-    """The same addresses in as few ranges as can be, in order: how two pools are compared and shown."""
-    result: list[AddressRange] = []
-    for span in sorted(spans, key=lambda s: (s.first.version, int(s.first))):
-        last = result[-1] if result else None
-        if (
-            last is not None
-            and last.first.version == span.first.version
-            and int(last.last) + 1 >= int(span.first)
-        ):
-            result[-1] = AddressRange(first=last.first, last=max(last.last, span.last, key=int))
-        else:
-            result.append(span)
-    return result

@@ -2,6 +2,7 @@
 
     creating --all ready--> active
     creating --a node refused, or the deadline passed--> deleting --all removed, or the deadline--> deleted
+    active --updated--> active, as another version that the nodes report on
 
 The answer of a failed create is stored when it fails and sent once the other nodes have taken it back.
 """
@@ -48,13 +49,15 @@ def report(work: Work, network: Network, request: NodeReport, user_id: str) -> N
 
 def settle(work: Work, network: Network, user_id: str) -> None:
     """Move the network on if no node is awaited any more."""
-    if network.state not in ("creating", "deleting"):
+    if network.state not in ("creating", "active", "deleting"):
         return
     results = node_results(work.connection, network.id)
     if any(result.state == "pending" for result in results):
         return
     if network.state == "deleting":
         _finish_rollback(work, network, user_id)
+    elif network.state == "active":
+        _answer_update(work, network)
     elif any(result.state == "error" for result in results):
         _roll_back(work, network, results, user_id)
     else:
@@ -90,6 +93,13 @@ def _activate(work: Work, network: Network, user_id: str) -> None:
     active = work.reload(network.name)
     answer = succeeded(network_view(work.connection, active))
     requests.settle(work.connection, network.id, answer, deadline=None)
+
+
+def _answer_update(work: Work, network: Network) -> None:
+    """Tell whoever changed a live network how each node took it. Nodes that failed try again."""
+    if requests.open_deadline(work.connection, network.id) is not None:
+        answer = succeeded(network_view(work.connection, network))
+        requests.settle(work.connection, network.id, answer, deadline=None)
 
 
 def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:

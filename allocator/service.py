@@ -1,31 +1,59 @@
 """The allocator as the consumers see it: batches in, outcomes out, one transaction each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection
 
 from allocator.database import Database
-from allocator.handlers import addresses, networks, nodes, pools, queries
+from allocator.handlers import addresses, networks, nodes, operating, pools, queries
+from allocator.handlers.administrative import once
+from allocator.loading import load_requests
 from allocator.store import epochs
-from allocator.work import Notice, Work
+from allocator.work import AfterCommit, Committed, Work
 from broker.outcome import Delivery, Outcome, Refused, Reply
-from schemas.address import AddressAllocate, AddressList, AddressRelease, AddressShow
+from schemas.address import (
+    AddressAllocate,
+    AddressList,
+    AddressMap,
+    AddressQuarantine,
+    AddressRebind,
+    AddressRelease,
+    AddressReleaseByOperator,
+    AddressReserve,
+    AddressShow,
+)
 from schemas.errors import ServiceError
 from schemas.history import HistoryList
 from schemas.message import Message, Request
-from schemas.network import NetworkCreate, NetworkList, NetworkShow
-from schemas.node import NodeHeartbeat, NodeList, NodeReport, NodeSync
-from schemas.pool import PoolCreate, PoolList
+from schemas.network import NetworkCreate, NetworkList, NetworkShow, NetworkUpdate
+from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
+from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
 
-_CHANGES: Mapping[type[Request], Callable[[Any, Delivery, Work], Outcome]] = {
-    NetworkCreate: networks.create,
-    PoolCreate: pools.create,
+Handle = Callable[[Any, Delivery, Work], Outcome]
+
+_IN_BULK: Mapping[type[Request], Handle] = {
     AddressAllocate: addresses.allocate,
     AddressRelease: addresses.release,
+    AddressQuarantine: addresses.quarantine,
+}
+"""What is decided on rows that were read for all requests of a batch together."""
+
+_ONE_BY_ONE: Mapping[type[Request], Handle] = {
+    NetworkCreate: networks.create,
+    NetworkUpdate: networks.update,
+    PoolCreate: once(pools.create),
+    PoolResize: once(pools.resize),
+    PoolUpdate: once(pools.update),
+    PoolDelete: once(pools.delete),
+    AddressReserve: once(operating.reserve),
+    AddressRebind: once(operating.rebind),
+    AddressReleaseByOperator: once(operating.release),
     NodeSync: nodes.sync,
     NodeReport: nodes.report,
-    NodeHeartbeat: nodes.heartbeat,
+    NodeFence: nodes.fence,
+    NodeRemove: nodes.remove,
 }
 
 _READS: Mapping[type[Request], Callable[[Any, Connection], Message]] = {
@@ -34,36 +62,37 @@ _READS: Mapping[type[Request], Callable[[Any, Connection], Message]] = {
     PoolList: queries.pool_list,
     AddressList: queries.address_list,
     AddressShow: queries.address_show,
+    AddressMap: queries.address_map,
     NodeList: queries.node_list,
     HistoryList: queries.history_list,
 }
 
 
 class Allocator:
-    """Applies requests to the database. `after_commit` gets the notices of each committed batch."""
+    """Applies requests to the database. `after_commit` hears of each committed batch."""
 
-    def __init__(self, database: Database, after_commit: Callable[[Sequence[Notice]], None]) -> None:
+    def __init__(self, database: Database, after_commit: AfterCommit) -> None:
         self._database = database
         self._after_commit = after_commit
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """One transaction over all of `deliveries`, in order. Raises `Unavailable` (the database is away).
 
-        A "no" is decided before its request has written anything, so the others of the batch stand. Any
+        A "no" is decided before its request has changed anything, so the others of the batch stand. Any
         other error takes the whole batch back; the consumer then brings its deliveries one by one. An empty
         batch shows whether the database takes writes.
         """
 
-        def batch(connection: Connection) -> tuple[list[Outcome], list[Notice]]:
+        def batch(connection: Connection) -> tuple[list[Outcome], Committed]:
             work = Work(connection)
             if not deliveries:
                 epochs.touch(connection)
-            outcomes = [_change(delivery, work) for delivery in deliveries]
-            work.finish()
-            return outcomes, work.notices
+            outcomes = list(_apply(deliveries, work))
+            return outcomes, work.finish()
 
-        outcomes, notices = self._database.run(batch)
-        self._after_commit(notices)
+        outcomes, committed = self._database.run(batch)
+        if committed.notices or committed.networks:
+            self._after_commit(committed.notices, committed.networks)
         return outcomes
 
     def answer(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
@@ -71,9 +100,30 @@ class Allocator:
         return self._database.run(lambda connection: [_read(delivery, connection) for delivery in deliveries])
 
 
-def _change(delivery: Delivery, work: Work) -> Outcome:
+def _kind(delivery: Delivery) -> str:
+    kind = type(delivery.request)
+    if kind in _IN_BULK:
+        return "bulk"
+    return "heartbeat" if kind is NodeHeartbeat else "single"
+
+
+def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
+    """In order; neighbours that can be served together are."""
+    for kind, group in groupby(deliveries, _kind):
+        run = list(group)
+        if kind == "bulk":
+            load_requests(work, [delivery.request for delivery in run])  # type: ignore[misc]
+            yield from (_handle(_IN_BULK, delivery, work) for delivery in run)
+            work.flush()
+        elif kind == "heartbeat":
+            yield from nodes.heartbeats([delivery.request for delivery in run], work)  # type: ignore[misc]
+        else:
+            yield from (_handle(_ONE_BY_ONE, delivery, work) for delivery in run)
+
+
+def _handle(handlers: Mapping[type[Request], Handle], delivery: Delivery, work: Work) -> Outcome:
     try:
-        return _CHANGES[type(delivery.request)](delivery.request, delivery, work)
+        return handlers[type(delivery.request)](delivery.request, delivery, work)
     except ServiceError as error:
         return Refused(error)
 

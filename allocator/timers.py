@@ -4,7 +4,7 @@ Every statement is guarded, so any number of allocators may run them side by sid
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from allocator import rollout
 from allocator.database import Database
 from allocator.store import networks, nodes, requests
-from allocator.work import Notice, Work
+from allocator.work import AfterCommit, Committed, Work
 from broker.outcome import Unavailable
 
 LOST_AFTER_S = 35
@@ -29,7 +29,7 @@ class Timers:
     def __init__(
         self,
         database: Database,
-        after_commit: Callable[[Sequence[Notice]], None],
+        after_commit: AfterCommit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = database
@@ -41,29 +41,36 @@ class Timers:
         """Move on what is due. Raises `Unavailable` while the database is away."""
         try:
             for name in self._database.run(_overdue):
-                self._after_commit(self._database.run(partial(_expire, name=name)))
+                self._committed(self._database.run(partial(_expire, name=name)))
             # An allocator that has just started has not had the time to hear of anybody.
             if self._clock() - self._serving_since > LOST_AFTER_S:
-                self._database.run(_mark_lost)
+                self._committed(self._database.run(_mark_lost))
         except Unavailable:
             self._serving_since = self._clock()  # nor has one whose database was away
             raise
+
+    def _committed(self, committed: Committed) -> None:
+        if committed.notices or committed.networks:
+            self._after_commit(committed.notices, committed.networks)
 
 
 def _overdue(connection: Connection) -> list[str]:
     return requests.overdue(connection, networks.database_time(connection), _AT_ONCE)
 
 
-def _expire(connection: Connection, name: str) -> list[Notice]:
+def _expire(connection: Connection, name: str) -> Committed:
     work = Work(connection)
     network = work.find_network(name)
     # Another allocator may have been faster: look again now that the row is locked.
     if network is not None and name in requests.overdue(connection, work.now, _AT_ONCE):
         rollout.expire(work, network, _USER)
-    work.finish()
-    return work.notices
+    return work.finish()
 
 
-def _mark_lost(connection: Connection) -> int:
+def _mark_lost(connection: Connection) -> Committed:
     before = networks.database_time(connection) - timedelta(seconds=LOST_AFTER_S)
-    return nodes.mark_lost(connection, before)
+    work = Work(connection)
+    for name in nodes.silent(connection, before):
+        if nodes.mark_lost(connection, name, before):
+            work.record_node("node.lost", name, _USER)
+    return work.finish()

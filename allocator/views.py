@@ -1,17 +1,20 @@
-"""Networks and pools as people see them, made from what the store holds."""
+"""Networks, pools and addresses as people see them, made from what the store holds."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from allocator.model import Network, Pool, Range
-from allocator.policy import merged
+from allocator.model import Allocation, Network, Pool, Range
+from allocator.ranges import merged
 from allocator.store import nodes, pools
+from schemas.address import AddressView
 from schemas.errors import ErrorBody
 from schemas.network import NetworkView, NodeResult
 from schemas.pool import PoolView
 
 _RANGES_SHOWN = 256
+_SAME = ("address", "state", "owner", "mac", "ifname", "node", "container_id", "attachment_id")
 
 
 def network_view(connection: Connection, network: Network, *, with_nodes: bool = True) -> NetworkView:
@@ -49,8 +52,28 @@ def pool_view(network: str, pool: Pool, parts: Sequence[Range]) -> PoolView:
         policy=pool.policy,
         owners=pool.owners,
         cooldown_s=pool.cooldown_s,
+        retain_s=pool.retain_s,
+        allow_mac=pool.allow_mac,
+        version=pool.version,
         ranges=tuple(spans[:_RANGES_SHOWN]),
         range_count=len(spans),
         total=sum(part.size for part in parts),
         used=sum(part.used for part in parts),
     )
+
+
+def address_view(network: Network, row: Allocation) -> AddressView:
+    """One address, with its pool."""
+    pool = network.pool(row.pool_id)
+    return AddressView(
+        network=network.name,
+        pool=pool.name,
+        policy=pool.policy,
+        since=utc(row.since),
+        **{field: getattr(row, field) for field in _SAME},
+    )
+
+
+def utc(moment: datetime) -> datetime:
+    """A database time as it travels."""
+    return moment.replace(tzinfo=UTC)

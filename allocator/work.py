@@ -1,44 +1,102 @@
 """One unit of work: a transaction over a batch of requests, its locks, and what follows its commit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from allocator.ledger import Ledger
 from allocator.model import Allocation, Network, next_number
-from allocator.store import epochs, history, networks
+from allocator.store import epochs, history, ledger, networks
 from schemas.errors import Code, ServiceError
+from schemas.fields import SYSTEM_NETWORK
 from schemas.history import EventName
-
-_RELEASED = frozenset({"address.waiting", "address.freed", "address.taken_over"})
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A nudge for one node, sent after the commit. Its loss only delays."""
+    """A nudge for one node, sent after the commit. Its loss only delays. No network: sync everything."""
 
     node: str
-    network: str
-    version: int
+    network: str | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit leaves to be done: nodes to nudge, and networks whose history goes to subscribers."""
+
+    notices: tuple[Notice, ...] = ()
+    networks: frozenset[int] = frozenset()
+
+
+class AfterCommit(Protocol):
+    """Who is told of each commit."""
+
+    def __call__(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+        """`notices` are for nodes; `touched` are the networks with new history. Called in any thread."""
 
 
 class Work:
     """What the handlers of one transaction share. Nothing of it outlives a rollback.
 
-    History rows are numbered as they are recorded and written together by `finish`.
+    Changes of addresses gather in the ledger until `flush`; history rows are numbered as they are recorded
+    and written together by `finish`.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.now: datetime = networks.database_time(connection)
+        self.ledger = Ledger()
         self.notices: list[Notice] = []
-        self._networks: dict[str, Network] = {}
+        self.actor: str | None = None
+        """Whom the sender of the present request claims to have asked for."""
+        self._networks: dict[str, Network | None] = {}
         self._seqs: dict[int, int] = {}
         self._rows: list[dict[str, Any]] = []
+        self._now: datetime | None = None
         self._epoch: int | None = None
+        self._paused: bool | None = None
+        self._system: int | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The database's time, the only one that counts: the same for the whole transaction."""
+        if self._now is None:
+            self._now = networks.database_time(self.connection)
+        return self._now
+
+    @property
+    def paused(self) -> bool:
+        """Whether new addresses are withheld because the database was restored from a backup."""
+        if self._paused is None:
+            self._paused = epochs.paused(self.connection)
+        return self._paused
+
+    @property
+    def epoch(self) -> int:
+        """The database's epoch."""
+        if self._epoch is None:
+            self._epoch = epochs.current(self.connection)
+        return self._epoch
+
+    def lock(self, names: Collection[str]) -> None:
+        """Lock and read these networks, as far as they exist; those locked before stay as they are."""
+        missing = [name for name in names if name not in self._networks]
+        if not missing:
+            return
+        rows = networks.lock(self.connection, missing)
+        if rows:
+            first = rows[0]
+            self._now = self._now or first["now"]
+            self._epoch, self._paused = first["epoch"], bool(first["paused"])
+        for row in rows:
+            self._seqs.setdefault(row["id"], row["seq"])
+        self._networks.update(dict.fromkeys(missing))
+        found = [row for row in rows if row["state"] != "system"]
+        for network in networks.assemble(self.connection, found) if found else ():
+            self._networks[network.name] = network
 
     def network(self, name: str) -> Network:
         """The network, its row locked until the commit. Raises `network_unknown`."""
@@ -54,13 +112,12 @@ class Work:
 
     def find_network(self, name: str) -> Network | None:
         """The network or its tombstone, its row locked until the commit; None if the name is new."""
-        if name not in self._networks:
-            row = networks.lock(self.connection, name)
-            if row is None:
-                return None
-            self._seqs.setdefault(row["id"], row["seq"])
-            self._networks[name] = networks.assemble(self.connection, row)
+        self.lock([name])
         return self._networks[name]
+
+    def by_id(self, network_id: int) -> Network:
+        """A network that was locked before."""
+        return next(found for found in self._networks.values() if found and found.id == network_id)
 
     def reload(self, name: str) -> Network:
         """The network again, after it or its pools changed."""
@@ -77,16 +134,11 @@ class Work:
 
     def next_version(self, previous: int) -> int:
         """A network version that was never given out before."""
-        return next_number(previous, self._current_epoch())
-
-    def _current_epoch(self) -> int:
-        if self._epoch is None:
-            self._epoch = epochs.current(self.connection)
-        return self._epoch
+        return next_number(previous, self.epoch)
 
     def record(self, network_id: int, event: EventName, user_id: str, **fields: Any) -> None:
         """One history row, numbered in the order of this network."""
-        seq = next_number(self._seqs[network_id], self._current_epoch())
+        seq = next_number(self._seqs[network_id], self.epoch)
         self._seqs[network_id] = seq
         row = {
             "network_id": network_id,
@@ -102,45 +154,53 @@ class Work:
             "node": None,
             "container_id": None,
             "attachment_id": None,
-            "actor": None,
+            "actor": self.actor,
             "details": {},
         }
-        self._rows.append(row | fields)
+        row.update(fields)
+        self._rows.append(row)
 
     def record_address(
-        self, event: EventName, row: Allocation, pool: str, user_id: str, **fields: Any
+        self, event: EventName, row: Allocation, user_id: str, pool: str, **fields: Any
     ) -> None:
         """One history row about one address: who held or holds it, where, as what."""
-        kept = {
-            "address": row.address,
-            "owner": row.owner,
-            "mac": row.mac,
-            "ifname": row.ifname,
-            "node": row.node,
-            "container_id": row.container_id,
-            "attachment_id": row.attachment_id,
-        }
-        self.record(row.network_id, event, user_id, pool=pool, **(kept | fields))
+        self.record(
+            row.network_id,
+            event,
+            user_id,
+            pool=pool,
+            address=row.address,
+            owner=row.owner,
+            mac=row.mac,
+            ifname=row.ifname,
+            node=row.node,
+            container_id=row.container_id,
+            attachment_id=row.attachment_id,
+            **fields,
+        )
 
-    def was_released(self, attachment_id: UUID) -> bool:
-        """Whether history knows the end of this attachment."""
-        return any(row["event"] in _RELEASED for row in self._history_of(attachment_id))
+    def record_node(self, event: EventName, node: str, user_id: str, **fields: Any) -> None:
+        """One history row about a node, in the history of the reserved network."""
+        self.record(self.lock_system(), event, user_id, node=node, **fields)
 
-    def replaced_by(self, attachment_id: UUID) -> tuple[UUID, ...]:
-        """The attachments that this one took its addresses over from, as its history says."""
-        for row in self._history_of(attachment_id):
-            if row["event"] == "address.attached":
-                return tuple(UUID(replaced) for replaced in row["details"].get("replaces", ()))
-        return ()
+    def lock_system(self) -> int:
+        """Lock the reserved network, whose history tells of nodes; its id."""
+        if self._system is None:
+            row = networks.lock(self.connection, [SYSTEM_NETWORK])[0]
+            self._system = int(row["id"])
+            self._seqs[self._system] = row["seq"]
+        return self._system
 
-    def _history_of(self, attachment_id: UUID) -> list[Mapping[str, Any]]:
-        """Also what this batch recorded and `finish` has yet to write."""
-        known: list[Mapping[str, Any]] = [row for row in self._rows if row["attachment_id"] == attachment_id]
-        known.extend(dict(row) for row in history.of_attachment(self.connection, attachment_id))
-        return known
+    def flush(self) -> None:
+        """Write what the ledger gathered, so that statements see it, and begin another."""
+        ledger.write(self.connection, self.ledger)
+        self.ledger = Ledger()
 
-    def finish(self) -> None:
-        """Write the recorded history. The last thing before the commit."""
+    def finish(self) -> Committed:
+        """Write all that is still to be written. The last thing before the commit."""
+        self.flush()
         history.append(self.connection, self._rows)
-        for network_id in {row["network_id"] for row in self._rows}:
+        touched = frozenset(row["network_id"] for row in self._rows)
+        for network_id in touched:
             networks.set_seq(self.connection, network_id, self._seqs[network_id])
+        return Committed(tuple(self.notices), touched)

@@ -1,20 +1,25 @@
-"""`address.allocate` and `address.release`."""
+"""`address.allocate`, `address.release` and `address.quarantine`: what nodes ask, in batches.
 
-from dataclasses import replace
+All rows that a batch may need are in the ledger by now; these functions read and change nothing else.
+"""
+
 from datetime import UTC
-from typing import Any
 from uuid import UUID
 
 from allocator import policy
-from allocator.handlers.picking import Pick, pick
-from allocator.model import Allocation, Network, Pool, pool_mac
-from allocator.store import allocations
+from allocator.handlers.exhaustion import explain_exhaustion
+from allocator.model import Allocation, Network
 from allocator.work import Work
 from broker.outcome import Delivery, Dropped, Outcome, Reply
-from schemas.address import AddressAllocate, AddressRelease, Allocated, AllocatedAddress, Released
-from schemas.errors import Code, ServiceError
-
-_MAC_TRIES = 8
+from schemas.address import (
+    AddressAllocate,
+    AddressQuarantine,
+    AddressRelease,
+    Allocated,
+    AllocatedAddress,
+    Released,
+)
+from schemas.message import Done
 
 
 def allocate(request: AddressAllocate, delivery: Delivery, work: Work) -> Outcome:
@@ -22,101 +27,57 @@ def allocate(request: AddressAllocate, delivery: Delivery, work: Work) -> Outcom
     if request.deadline is not None and request.deadline < work.now.replace(tzinfo=UTC):
         return Dropped("the deadline passed before the request was served")
     network = work.network(request.network)
-    facts = policy.Facts(
-        attached=tuple(allocations.of_attachment(work.connection, request.attachment_id)),
-        pinned=tuple(allocations.of_pinned(work.connection, network.id, request.owner, request.ifname)),
-        released=work.was_released(request.attachment_id),
-    )
-    decision = policy.decide_allocate(request, network, facts)
+    scene = policy.Scene(network, work.ledger, work.now, work.paused)
+    try:
+        decision = policy.decide_allocate(request, scene)
+    except policy.NoneFree as none:
+        raise explain_exhaustion(work, network, none.pool, none.family) from none
     if isinstance(decision, policy.Repeat):
-        replaces = work.replaced_by(request.attachment_id)
+        replaces = work.ledger.replaced.get(request.attachment_id, ())
         return Reply(_answer(request, network, decision.rows, replaces))
-    picks = [pick(work, network, decision.pool, family) for family in decision.families]
-    rows = _attach(request, delivery, work, network, decision, picks)
+    rows = _carry_out(request, delivery, work, network, decision)
     return Reply(_answer(request, network, rows, decision.replaces))
 
 
-def _attach(
-    request: AddressAllocate,
-    delivery: Delivery,
-    work: Work,
-    network: Network,
-    decision: policy.Attach,
-    picks: list[Pick],
-) -> tuple[Allocation, ...]:
-    pool = decision.pool
-    mac = _choose_mac(work, network, decision.keep, picks)
-    values: dict[str, Any] = {
-        "network_id": network.id,
-        "state": "attached",
-        "since": work.now,
-        "owner": request.owner,
-        "pinned_owner": request.owner if pool.policy == "pinned" else None,
-        "ifname": request.ifname,
-        "mac": mac,
-        "node": request.node,
-        "container_id": request.container_id,
-        "attachment_id": request.attachment_id,
-    }
-    rows = []
-    for row in decision.keep:
-        if row.state == "attached":
-            work.record_address("address.taken_over", row, pool.name, delivery.user_id)
-        allocations.attach_row(work.connection, row, values)
-        rows.append(_attached(row, pool, values))
-    for found in picks:
-        if found.row is not None:
-            allocations.attach_row(work.connection, found.row, values)
-        else:
-            allocations.attach_new(work.connection, found.part, found.address, values)
-        rows.append(_attached(found.as_row(network.id, work.now), pool, values))
+def _carry_out(
+    request: AddressAllocate, delivery: Delivery, work: Work, network: Network, decision: policy.Attach
+) -> list[Allocation]:
+    for place in decision.places:
+        old = place.row
+        if old is not None and old.state == "attached":
+            pool = network.pool(old.pool_id).name
+            work.record_address("address.taken_over", old, delivery.user_id, pool)
+            if old.attachment_id is not None:
+                work.ledger.ended.add(old.attachment_id)
     details = {"replaces": [str(replaced) for replaced in decision.replaces]} if decision.replaces else {}
-    for row in rows:
-        work.record_address("address.attached", row, pool.name, delivery.user_id, details=details)
-    return tuple(rows)
-
-
-def _attached(row: Allocation, pool: Pool, values: dict[str, Any]) -> Allocation:
-    return replace(row, pool_id=pool.id, **values)
-
-
-def _choose_mac(work: Work, network: Network, keep: tuple[Allocation, ...], picks: list[Pick]) -> str:
-    """The MAC the addresses have already; else the one that belongs to the first of them."""
-    for row in keep:
-        if row.mac is not None:
-            return row.mac
-    addresses = [found.address for found in picks]
-    leader = min(addresses, key=lambda address: address.version)
-    if leader.version == 4:
-        return pool_mac(leader)
-    candidates = [pool_mac(leader, attempt) for attempt in range(_MAC_TRIES)]
-    taken = allocations.macs_in_use(work.connection, network.id, 6, candidates)
-    for mac in candidates:
-        if mac not in taken:
-            return mac
-    raise ServiceError(
-        Code.INTERNAL,
-        f"{_MAC_TRIES} MAC addresses derived from {leader} are all taken in network {network.name}",
-    )
+    if decision.replaces:
+        work.ledger.replaced[request.attachment_id] = decision.replaces
+    rows = policy.attached_rows(request, decision, network, work.now)
+    for row, place in zip(rows, decision.places, strict=True):
+        work.ledger.put(row, place)
+        pool = network.pool(row.pool_id).name
+        work.record_address("address.attached", row, delivery.user_id, pool, details=details)
+    return rows
 
 
 def _answer(
     request: AddressAllocate,
     network: Network,
-    rows: tuple[Allocation, ...],
+    rows: list[Allocation] | tuple[Allocation, ...],
     replaces: tuple[UUID, ...],
 ) -> Allocated:
-    pool = network.pool(rows[0].pool_id)
-    ordered = sorted(rows, key=lambda row: row.family)
-    mac = ordered[0].mac
+    pool, mac = network.pool(rows[0].pool_id), rows[0].mac
     assert mac is not None  # noqa: S101  an attached row has a MAC
     addresses = []
-    for row in ordered:
+    for row in rows:
         subnet = network.subnet_of(row.address)
         addresses.append(
-            AllocatedAddress(address=row.address, prefix=subnet.cidr.prefixlen, gateway=subnet.gateway)
+            AllocatedAddress.model_construct(
+                address=row.address, prefix=subnet.cidr.prefixlen, gateway=subnet.gateway
+            )
         )
-    return Allocated(
+    # Not checked again: everything in it was checked on its way into the database.
+    return Allocated.model_construct(
         network=network.name,
         network_version=network.version,
         pool=pool.name,
@@ -138,20 +99,42 @@ def release(request: AddressRelease, delivery: Delivery, work: Work) -> Outcome:
     if not rows:
         _note_early(request, delivery, work, network)
     for row in rows:
-        pool = network.pool(row.pool_id)
-        allocations.detach(work.connection, row, work.now)
-        event = "address.waiting" if row.pinned_owner is not None else "address.freed"
-        work.record_address(event, row, pool.name, delivery.user_id)  # type: ignore[arg-type]
-    return Reply(Released(addresses=tuple(row.address for row in rows)))
+        detach(work, network, row, delivery.user_id)
+    return Reply(Released.model_construct(addresses=tuple(row.address for row in rows)))
+
+
+def _named(request: AddressRelease, work: Work, network: Network) -> tuple[Allocation, ...]:
+    if request.attachment_id is None:
+        return work.ledger.of_container(network.id, request.node, request.container_id, request.ifname)
+    return _here(work, network, request.node, request.attachment_id)
+
+
+def _here(work: Work, network: Network, node: str, attachment_id: UUID) -> tuple[Allocation, ...]:
+    """What the attachment has on this node in this network."""
+    rows = work.ledger.of_attachment(attachment_id)
+    return tuple(row for row in rows if row.node == node and row.network_id == network.id)
+
+
+def detach(work: Work, network: Network, row: Allocation, user_id: str, **details: str | bool) -> Allocation:
+    """Take the attachment off a row: a pinned one waits for its owner, another is free."""
+    after = row.detached(work.now)
+    work.ledger.put(after)
+    if row.attachment_id is not None:
+        work.ledger.ended.add(row.attachment_id)
+    event = "address.waiting" if after.state == "waiting" else "address.freed"
+    pool = network.pool(row.pool_id).name
+    work.record_address(event, row, user_id, pool, details=details)  # type: ignore[arg-type]
+    return after
 
 
 def _note_early(request: AddressRelease, delivery: Delivery, work: Work, network: Network) -> None:
     """Let history know a release that overtook its allocate, so that the late one attaches nobody."""
     attachment_id = request.attachment_id
-    if attachment_id is None or work.was_released(attachment_id):
+    if attachment_id is None or attachment_id in work.ledger.ended:
         return
-    if allocations.of_attachment(work.connection, attachment_id):
+    if work.ledger.of_attachment(attachment_id):
         return  # it lives, on another node or network: no business of this request's sender
+    work.ledger.ended.add(attachment_id)
     work.record(
         network.id,
         "address.freed",
@@ -164,10 +147,26 @@ def _note_early(request: AddressRelease, delivery: Delivery, work: Work, network
     )
 
 
-def _named(request: AddressRelease, work: Work, network: Network) -> list[Allocation]:
-    if request.attachment_id is None:
-        return allocations.of_container(
-            work.connection, network.id, request.node, request.container_id, request.ifname
-        )
-    rows = allocations.of_attachment(work.connection, request.attachment_id)
-    return [row for row in rows if row.node == request.node and row.network_id == network.id]
+def quarantine(request: AddressQuarantine, delivery: Delivery, work: Work) -> Outcome:
+    """Withhold one address of the node's own attachment, which ends: its other addresses are released."""
+    network = work.find_network(request.network)
+    rows = _here(work, network, request.node, request.attachment_id) if network is not None else ()
+    if network is None or request.address not in {row.address for row in rows}:
+        return Reply(Done())
+    for row in rows:
+        if row.address == request.address:
+            withhold(work, network, row, delivery.user_id, reason=request.reason)
+        else:
+            detach(work, network, row, delivery.user_id)
+    return Reply(Done())
+
+
+def withhold(work: Work, network: Network, row: Allocation, user_id: str, **details: str) -> Allocation:
+    """Quarantine a row: nobody gets it until an operator says so."""
+    after = row.quarantined(work.now)
+    work.ledger.put(after)
+    if row.attachment_id is not None:
+        work.ledger.ended.add(row.attachment_id)
+    pool = network.pool(row.pool_id).name
+    work.record_address("address.quarantined", row, user_id, pool, details=details)
+    return after

@@ -1,20 +1,21 @@
-"""`network.create`."""
+"""`network.create` and `network.update`: jobs that wait for the nodes."""
 
 from datetime import datetime, timedelta
 
+from pydantic import ValidationError
+
 from allocator import rollout
-from allocator.handlers.administrative import earlier, succeeded, waiters
+from allocator.handlers.administrative import check_version, earlier, succeeded, waiters
 from allocator.model import Network
-from allocator.policy import initial_ranges
+from allocator.ranges import initial_ranges
 from allocator.store import networks, pools, requests
 from allocator.views import network_view
 from allocator.work import Work
 from broker.outcome import DEFERRED, Delivery, Outcome, Reply
 from schemas.errors import Code, ServiceError
-from schemas.network import NetworkCreate, NetworkDefinition
-from schemas.pool import DEFAULT_POOL
-
-_DEFAULT_COOLDOWN_S = 120
+from schemas.network import NetworkCreate, NetworkDefinition, NetworkUpdate
+from schemas.pool import DEFAULT_POOL, PoolSettings
+from schemas.validation import explain
 
 
 def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
@@ -54,18 +55,69 @@ def _start(request: NetworkCreate, delivery: Delivery, work: Work, tombstone: Ne
     else:
         network_id, version = tombstone.id, work.next_version(tombstone.version)
         networks.revive(work.connection, network_id, definition, version, work.now)
-    networks.add_subnets(work.connection, network_id, definition)
-    pool_id = pools.add(work.connection, network_id, DEFAULT_POOL, "shared", (), _DEFAULT_COOLDOWN_S)
+    networks.add_subnets(work.connection, network_id, definition.subnets)
+    pool_id = pools.add(work.connection, network_id, DEFAULT_POOL, "shared", PoolSettings(), version)
     parts = [part for subnet in definition.subnets for part in initial_ranges(subnet, pool_id)]
     pools.add_ranges(work.connection, network_id, parts)
     _add_job(request, delivery, work, network_id, None)
     details = {"definition": definition.model_dump(mode="json")}
-    work.record(network_id, "network.created", delivery.user_id, details=details)
+    work.record(network_id, "network.created", delivery.user_id, actor=request.actor, details=details)
     rollout.start(work, work.reload(request.network), delivery.user_id)
 
 
+def update(request: NetworkUpdate, delivery: Delivery, work: Work) -> Outcome:
+    """Change a live network; answered by the job when all ready nodes have reported the new version.
+
+    New addresses can be given out at once: a node attaches nobody before it has the network's version.
+    """
+    network = work.network(request.network)
+    known = earlier(request, delivery, work)
+    if known is not None:
+        return known
+    if network.state != "active":
+        raise ServiceError(
+            Code.NETWORK_NOT_READY,
+            f"network {network.name} is {network.state}; change it once it is active",
+            network=network.name,
+            state=network.state,
+        )
+    check_version(f"network {network.name}", network.version, request.expected_version)
+    definition = _changed(network, request)
+    version = work.next_version(network.version)
+    networks.redefine(work.connection, network.id, definition, version)
+    if request.add_subnets:
+        networks.add_subnets(work.connection, network.id, request.add_subnets)
+        default = next(pool for pool in network.pools if pool.is_default)
+        parts = [part for subnet in request.add_subnets for part in initial_ranges(subnet, default.id)]
+        pools.add_ranges(work.connection, network.id, parts)
+    _add_job(request, delivery, work, network.id, None)
+    details = {"definition": definition.model_dump(mode="json")}
+    work.record(network.id, "network.updated", delivery.user_id, actor=request.actor, details=details)
+    rollout.start(work, work.reload(network.name), delivery.user_id)
+    return DEFERRED
+
+
+def _changed(network: Network, request: NetworkUpdate) -> NetworkDefinition:
+    before = network.definition
+    owners = before.owners if request.owners is None else request.owners
+    subnets = before.subnets + request.add_subnets
+    try:
+        return NetworkDefinition(driver=before.driver, subnets=subnets, mtu=before.mtu, owners=owners)
+    except ValidationError as error:
+        raise ServiceError(
+            Code.SUBNET_CONFLICT,
+            f"network {network.name} cannot be changed so: {explain(error)}. See `moorage network show "
+            f"{network.name}`",
+            network=network.name,
+        ) from error
+
+
 def _add_job(
-    request: NetworkCreate, delivery: Delivery, work: Work, network_id: int, deadline: datetime | None
+    request: NetworkCreate | NetworkUpdate,
+    delivery: Delivery,
+    work: Work,
+    network_id: int,
+    deadline: datetime | None,
 ) -> None:
     requests.add(
         work.connection,
@@ -84,8 +136,8 @@ def _other_definition(network: Network, wanted: NetworkDefinition) -> ServiceErr
     told = "; ".join(f"{field}: it has {has[field]}, asked for {asked[field]}" for field in differing)
     return ServiceError(
         Code.NETWORK_EXISTS,
-        f"network {network.name} exists with another definition ({told}). Take another name, or ask for "
-        "the same definition",
+        f"network {network.name} exists with another definition ({told}). Take another name, ask for the "
+        f"same definition, or change it (`moorage network update {network.name}`)",
         network=network.name,
         differing=differing,
     )

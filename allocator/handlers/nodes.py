@@ -1,43 +1,78 @@
-"""`node.heartbeat`, `node.sync` and `node.report`."""
+"""`node.heartbeat`, `node.sync`, `node.report`, `node.fence` and `node.remove`."""
 
-from datetime import UTC
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
 
 from allocator import rollout
-from allocator.store import nodes
+from allocator.handlers import attachments
+from allocator.handlers.addresses import detach
+from allocator.handlers.administrative import settled
+from allocator.store import allocations, networks, nodes
+from allocator.views import utc
 from allocator.work import Work
 from broker.outcome import Delivery, Outcome, Reply
+from schemas.errors import Code, ServiceError
 from schemas.message import Done
 from schemas.network import NetworkDefinition
 from schemas.node import (
     DesiredNetwork,
     DesiredPage,
     Heartbeat,
+    NodeFence,
+    NodeFenced,
     NodeHeartbeat,
+    NodeRemove,
     NodeReport,
     NodeSync,
+    attachments_digest,
     desired_digest,
 )
 
 
-def heartbeat(request: NodeHeartbeat, delivery: Delivery, work: Work) -> Outcome:  # noqa: ARG001
-    """Note that the node lives. A session that is not known gets no digest, so that it syncs."""
-    known = nodes.seen(work.connection, request.node, request.session, work.now)
-    versions = [(row.name, row.version) for row in nodes.present_versions(work.connection)]
-    return Reply(
-        Heartbeat(
-            database_time=work.now.replace(tzinfo=UTC), digest=desired_digest(versions) if known else ""
+def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
+    """Note that these nodes live, all in one statement.
+
+    A session that is not known gets no digest, so that it syncs; one that was fenced is told so and does
+    not count as a sign of life.
+    """
+    known = nodes.sessions(work.connection, {request.node for request in requests})
+    alive = {r.node for r in requests if r.node in known and known[r.node].is_current(r.session)}
+    for name in sorted(alive):
+        if known[name].state != "ready":
+            work.record_node("node.ready", name, f"node.{name}")
+    nodes.seen(work.connection, alive, work.now)
+    digest = desired_digest((row.name, row.version) for row in nodes.present_versions(work.connection))
+    has: defaultdict[str, set[UUID]] = defaultdict(set)
+    for name, attachment_id in allocations.attachments_on(work.connection, alive):
+        has[name].add(attachment_id)
+    return [
+        Reply(
+            Heartbeat(
+                database_time=utc(work.now),
+                digest=digest if request.node in alive else "",
+                attachments=attachments_digest(has[request.node]) if request.node in alive else "",
+                fenced=request.node in known and known[request.node].fenced_session == request.session,
+            )
         )
-    )
+        for request in requests
+    ]
 
 
-def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:  # noqa: ARG001
+def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     """Make the node known and ready, and tell it what it must have and what it must get rid of."""
-    nodes.join(work.connection, request.node, request.session, work.now)
+    known = nodes.sessions(work.connection, {request.node}).get(request.node)
+    if known is None or known.fenced_session != request.session:
+        nodes.join(work.connection, request.node, request.session, work.now)
+        if known is None or known.state != "ready" or known.session != request.session:
+            details = {"session": str(request.session)}
+            work.record_node("node.ready", request.node, delivery.user_id, details=details)
+    judged = attachments.judge(request, delivery.user_id, work)
     rows = nodes.desired(work.connection, request.node, request.after or "", request.limit + 1)
     shown = rows[: request.limit]
     return Reply(
         DesiredPage(
-            database_time=work.now.replace(tzinfo=UTC),
+            database_time=utc(work.now),
             networks=tuple(
                 DesiredNetwork(
                     network=row["name"],
@@ -50,6 +85,9 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:  # noqa:
                 for row in shown
             ),
             next=shown[-1]["name"] if len(rows) > len(shown) else None,
+            stale=judged.stale,
+            unknown=judged.unknown,
+            leftover=judged.leftover,
         )
     )
 
@@ -60,3 +98,67 @@ def report(request: NodeReport, delivery: Delivery, work: Work) -> Outcome:
     if network is not None:
         rollout.report(work, network, request, delivery.user_id)
     return Reply(Done())
+
+
+def fence(request: NodeFence, delivery: Delivery, work: Work) -> Outcome:
+    """Detach all that is attached on a node that a person declares off. Safe to repeat."""
+    return settled(
+        request, delivery, work, work.lock_system(), lambda: _fence(request, delivery.user_id, work)
+    )
+
+
+def _fence(request: NodeFence, user_id: str, work: Work) -> NodeFenced:
+    known = nodes.sessions(work.connection, {request.node}).get(request.node)
+    if known is None:
+        raise _unknown(request.node)
+    if known.session != request.session:
+        return NodeFenced(node=request.node, session=known.session, fenced=False)
+    held = allocations.on_node(work.connection, request.node)
+    names = networks.names_by_id(work.connection, {row.network_id for row in held})
+    work.lock(sorted(names.values()))
+    held = [row for row in allocations.on_node(work.connection, request.node) if row.network_id in names]
+    work.ledger.load(held)
+    rows = work.ledger.rows()
+    for row in rows:
+        detach(work, work.by_id(row.network_id), row, user_id, fenced=True, reason=request.reason)
+    nodes.fence(work.connection, request.node, request.session)
+    details = {"session": str(request.session), "reason": request.reason, "released": len(rows)}
+    work.record_node("node.fenced", request.node, user_id, details=details)
+    return NodeFenced(node=request.node, session=request.session, fenced=True, released=len(rows))
+
+
+def remove(request: NodeRemove, delivery: Delivery, work: Work) -> Outcome:
+    """Forget a node."""
+    return settled(
+        request, delivery, work, work.lock_system(), lambda: _remove(request, delivery.user_id, work)
+    )
+
+
+def _remove(request: NodeRemove, user_id: str, work: Work) -> Done:
+    known = nodes.sessions(work.connection, {request.node}).get(request.node)
+    if known is None:
+        raise _unknown(request.node)
+    if known.state == "ready":
+        raise ServiceError(
+            Code.NODE_IN_USE,
+            f"node {request.node} is ready: stop its node worker first, and wait until it is lost",
+            node=request.node,
+        )
+    held = allocations.on_node(work.connection, request.node)
+    if held:
+        raise ServiceError(
+            Code.NODE_IN_USE,
+            f"{len(held)} addresses are attached on node {request.node}, the first {held[0].address} to "
+            f"{held[0].owner}. If the machine is off: `moorage node fence {request.node} --reason TEXT`",
+            node=request.node,
+            attached=len(held),
+        )
+    nodes.remove(work.connection, request.node)
+    work.record_node("node.removed", request.node, user_id)
+    return Done()
+
+
+def _unknown(node: str) -> ServiceError:
+    return ServiceError(
+        Code.NODE_UNKNOWN, f"there is no node {node}; `moorage node list` shows those there are", node=node
+    )

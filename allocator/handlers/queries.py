@@ -1,17 +1,27 @@
 """Everything that only reads: `handle(query, connection) -> answer`. Waits for no lock and takes none."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from ipaddress import ip_address
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from allocator.model import Allocation, Network
+from allocator.maps import Run, joined, runs
+from allocator.model import Network, Range
 from allocator.store import allocations, history, networks, nodes, pools
 from allocator.tables import stored
-from allocator.views import network_view, pool_view
-from schemas.address import AddressList, AddressPage, AddressShow, AddressView
+from allocator.views import address_view, network_view, pool_view, utc
+from schemas.address import (
+    AddressList,
+    AddressMap,
+    AddressMapPage,
+    AddressPage,
+    AddressRun,
+    AddressShow,
+    AddressView,
+    AllocationState,
+)
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
 from schemas.history import HistoryList, HistoryPage, HistoryRow
@@ -21,14 +31,16 @@ from schemas.pool import AddressRange, PoolList, PoolPage
 
 T = TypeVar("T")
 
+_MAP_ROWS = 20_000
+"""How many rows one page of an address map may read: some 50 ms."""
+
 
 def network_list(query: NetworkList, connection: Connection) -> NetworkPage:
     """Networks by name, without their nodes."""
     rows = networks.page(connection, _cursor(query.after or "", _name), query.limit)
     shown = rows[: query.limit]
-    views = tuple(
-        network_view(connection, networks.assemble(connection, row), with_nodes=False) for row in shown
-    )
+    found = networks.assemble(connection, shown) if shown else []
+    views = tuple(network_view(connection, network, with_nodes=False) for network in found)
     return NetworkPage(networks=views, next=shown[-1]["name"] if len(rows) > len(shown) else None)
 
 
@@ -53,7 +65,7 @@ def address_list(query: AddressList, connection: Connection) -> AddressPage:
     within = None if query.pool is None else _spans(connection, network, query.pool, after)
     rows = allocations.page(connection, network.id, query, after=after, within=within)
     shown = rows[: query.limit]
-    views = tuple(_address_view(network, row) for row in shown)
+    views = tuple(address_view(network, row) for row in shown)
     return AddressPage(addresses=views, next=str(shown[-1].address) if len(rows) > len(shown) else None)
 
 
@@ -69,8 +81,10 @@ def _spans(
 
 
 def address_show(query: AddressShow, connection: Connection) -> AddressView:
-    """One address."""
+    """One address, now or at a time."""
     network = _network(connection, query.network)
+    if query.at is not None:
+        return _address_then(connection, network, query.address, query.at)
     row = allocations.at(connection, network.id, query.address)
     if row is None:
         raise ServiceError(
@@ -79,7 +93,96 @@ def address_show(query: AddressShow, connection: Connection) -> AddressView:
             "shows which addresses the network has",
             address=str(query.address),
         )
-    return _address_view(network, row)
+    return address_view(network, row)
+
+
+_STATES: Mapping[str, AllocationState] = {
+    "address.attached": "attached",
+    "address.adopted": "attached",
+    "address.reserved": "waiting",
+    "address.rebound": "waiting",
+    "address.waiting": "waiting",
+    "address.taken_over": "waiting",
+    "address.freed": "free",
+    "address.quarantined": "quarantined",
+}
+"""The state that an address is in after each event."""
+
+
+def _address_then(connection: Connection, network: Network, address: IPAddress, at: datetime) -> AddressView:
+    found = history.latest_of_address(connection, network.id, address, at.replace(tzinfo=None))
+    if found is None:
+        raise ServiceError(
+            Code.ADDRESS_UNKNOWN,
+            f"nothing is known of {address} in network {network.name} at {at:%Y-%m-%d %H:%M:%S} UTC: it was "
+            "not used by then, or longer ago than history is kept",
+            address=str(address),
+        )
+    state = _STATES[found["event"]]
+    pool = network.named(found["pool"] or "") or network.pools[0]
+    there = ("node", "container_id", "attachment_id") if state == "attached" else ()
+    kept = ("owner", "mac", "ifname") if state != "free" else ()
+    return AddressView(
+        network=network.name,
+        pool=found["pool"] or pool.name,
+        policy=pool.policy,
+        address=address,
+        state=state,
+        since=utc(found["at"]),
+        **{field: found[field] for field in (*kept, *there)},
+    )
+
+
+def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
+    """All addresses as runs. Reads rows page by page until enough runs are there, or many rows were read."""
+    network = _network(connection, query.network)
+    after = None if query.after is None else _cursor(query.after, ip_address)
+    now = networks.database_time(connection)
+    found: list[Run] = []
+    end: IPAddress | None = None
+    budget = _MAP_ROWS
+    for part in _parts(connection, network, query.pool, after):
+        first = part.first if after is None or stored(after) < stored(part.first) else after + 1
+        span = AddressRange(first=first, last=part.last)
+        rows = allocations.stretch(connection, network.id, span, budget)
+        cut = len(rows) == budget
+        if cut:
+            span = AddressRange(first=first, last=rows[-1][0])
+        budget -= len(rows)
+        found = list(joined([*found, *runs(span, network.pool(part.pool_id), rows, now)]))
+        end = span.last
+        if cut or budget <= 0 or len(found) > query.limit:
+            break
+    else:
+        end = None
+    shown = found[: query.limit]
+    if len(found) > query.limit:
+        end = shown[-1].last
+    return AddressMapPage(
+        runs=tuple(
+            AddressRun(first=run.first, last=run.last, pool=run.pool, state=run.state, count=str(run.count))
+            for run in shown
+        ),
+        next=None if end is None else str(end),
+    )
+
+
+def _parts(
+    connection: Connection, network: Network, pool: str | None, after: IPAddress | None
+) -> list[Range]:
+    """The ranges to be shown that lie, at least in part, behind the cursor, in the order of the pages."""
+    only = None if pool is None else network.named(pool)
+    if pool is not None and only is None:
+        raise ServiceError(
+            Code.POOL_UNKNOWN,
+            f"network {network.name} has no pool {pool}; `moorage pool list {network.name}` shows them",
+            pool=pool,
+        )
+    all_parts = (
+        pools.network_ranges(connection, network.id) if only is None else pools.ranges(connection, only.id)
+    )
+    ordered = sorted(all_parts, key=lambda part: stored(part.first))
+    return [part for part in ordered if after is None or stored(part.last) > stored(after)]
 
 
 def node_list(query: NodeList, connection: Connection) -> NodePage:
@@ -91,7 +194,7 @@ def node_list(query: NodeList, connection: Connection) -> NodePage:
             node=row["name"],
             state=row["state"],
             session=row["session"],
-            last_seen=_utc(row["last_seen"]),
+            last_seen=utc(row["last_seen"]),
             ready=row["ready"],
             errors=row["errors"],
             attached=row["attached"],
@@ -102,15 +205,16 @@ def node_list(query: NodeList, connection: Connection) -> NodePage:
 
 
 def history_list(query: HistoryList, connection: Connection) -> HistoryPage:
-    """History of a network, oldest first; also of a network that is deleted."""
+    """History of a network, also of one that is deleted, or of the nodes."""
     row = networks.find(connection, query.network)
     if row is None:
         raise _unknown(query.network)
-    rows = history.page(connection, row["id"], query, after=_cursor(query.after or "0", int))
+    after = None if query.after is None else _cursor(query.after, int)
+    rows = history.page(connection, row["id"], query, after=after)
     shown = rows[: query.limit]
     fields = set(HistoryRow.model_fields) - {"network", "at"}
     views = tuple(
-        HistoryRow(network=query.network, at=_utc(found["at"]), **{field: found[field] for field in fields})
+        HistoryRow(network=query.network, at=utc(found["at"]), **{field: found[field] for field in fields})
         for found in shown
     )
     return HistoryPage(rows=views, next=str(shown[-1]["seq"]) if len(rows) > len(shown) else None)
@@ -120,7 +224,7 @@ def _network(connection: Connection, name: str) -> Network:
     row = networks.find(connection, name)
     if row is None or row["state"] == "deleted":
         raise _unknown(name)
-    return networks.assemble(connection, row)
+    return networks.assemble(connection, [row])[0]
 
 
 def _unknown(name: str) -> ServiceError:
@@ -128,18 +232,6 @@ def _unknown(name: str) -> ServiceError:
         Code.NETWORK_UNKNOWN,
         f"there is no network {name}; `moorage network list` shows those there are",
         network=name,
-    )
-
-
-def _address_view(network: Network, row: Allocation) -> AddressView:
-    pool = network.pool(row.pool_id)
-    fields = set(AddressView.model_fields) - {"network", "pool", "policy", "since"}
-    return AddressView(
-        network=network.name,
-        pool=pool.name,
-        policy=pool.policy,
-        since=_utc(row.since),
-        **{field: getattr(row, field) for field in fields},
     )
 
 
@@ -159,7 +251,3 @@ def _name(text: str) -> str:
     if not text.isascii():  # names are; the database would refuse to compare
         raise ValueError(text)
     return text
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The database's epoch, its one row."""
+"""The database's epoch and whether the allocator is paused: its one row."""
 
 from sqlalchemy import Connection, select, update
 
@@ -9,6 +9,24 @@ def current(connection: Connection) -> int:
     """The database's epoch: raised by a restore, so that numbers never go back."""
     found: int = connection.execute(select(t.epochs.c.epoch).where(t.epochs.c.id == 1)).scalar_one()
     return found
+
+
+def paused(connection: Connection) -> bool:
+    """Whether no new address is given out, because the database was restored from a backup."""
+    return bool(connection.execute(select(t.epochs.c.paused).where(t.epochs.c.id == 1)).scalar_one())
+
+
+def begin_next(connection: Connection) -> int:
+    """Raise the epoch and pause; the new epoch."""
+    connection.execute(
+        update(t.epochs).where(t.epochs.c.id == 1).values(epoch=t.epochs.c.epoch + 1, paused=1)
+    )
+    return current(connection)
+
+
+def resume(connection: Connection) -> None:
+    """End the pause."""
+    connection.execute(update(t.epochs).where(t.epochs.c.id == 1).values(paused=0))
 
 
 def touch(connection: Connection) -> None:

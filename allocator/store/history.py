@@ -1,32 +1,41 @@
 """History: append-only, one row for every change of ownership, in the same transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from allocator import tables as t
+from schemas.fields import IPAddress
 from schemas.history import HistoryList
+
+_FILTERS = ("address", "owner", "node", "attachment_id", "container_id")
 
 
 def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows whose network_id and seq the caller gave out under the network's row lock."""
     if rows:
-        connection.execute(insert(t.history), [dict(row) for row in rows])
+        connection.execute(insert(t.history), rows)
 
 
-def of_attachment(connection: Connection, attachment_id: UUID) -> list[RowMapping]:
-    """What became of one attachment, in any network: events and details. There are only ever a few."""
-    statement = select(t.history.c.event, t.history.c.details)
-    return list(connection.execute(statement.where(t.history.c.attachment_id == attachment_id)).mappings())
-
-
-def page(connection: Connection, network_id: int, query: HistoryList, *, after: int) -> list[RowMapping]:
-    """One row more than the page, oldest first."""
+def of_attachments(connection: Connection, attachment_ids: Collection[UUID]) -> list[tuple[UUID, str, Any]]:
+    """What became of these attachments, in any network: id, event and details. There are only ever a few."""
+    if not attachment_ids:
+        return []
     h = t.history.c
-    conditions = [h.network_id == network_id, h.seq > after]
-    for field in ("address", "owner", "node", "attachment_id"):
+    statement = select(h.attachment_id, h.event, h.details).where(h.attachment_id.in_(attachment_ids))
+    return [(row.attachment_id, row.event, row.details) for row in connection.execute(statement)]
+
+
+def page(
+    connection: Connection, network_id: int, query: HistoryList, *, after: int | None
+) -> list[RowMapping]:
+    """One row more than the page, oldest first or newest first."""
+    h = t.history.c
+    conditions = [h.network_id == network_id]
+    for field in _FILTERS:
         value = getattr(query, field)
         if value is not None:
             conditions.append(h[field] == value)
@@ -34,5 +43,22 @@ def page(connection: Connection, network_id: int, query: HistoryList, *, after: 
         conditions.append(h.at >= query.since.replace(tzinfo=None))
     if query.until is not None:
         conditions.append(h.at < query.until.replace(tzinfo=None))
-    statement = select(t.history).where(*conditions).order_by(h.seq).limit(query.limit + 1)
+    if after is not None:
+        conditions.append(h.seq < after if query.newest_first else h.seq > after)
+    order = h.seq.desc() if query.newest_first else h.seq
+    statement = select(t.history).where(*conditions).order_by(order).limit(query.limit + 1)
     return list(connection.execute(statement).mappings())
+
+
+def latest_of_address(
+    connection: Connection, network_id: int, address: IPAddress, until: datetime
+) -> RowMapping | None:
+    """The last thing that happened to an address up to a moment."""
+    h = t.history.c
+    statement = (
+        select(t.history)
+        .where(h.network_id == network_id, h.address == address, h.at <= until)
+        .order_by(h.seq.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).mappings().one_or_none()

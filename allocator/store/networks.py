@@ -1,12 +1,14 @@
 """Networks, their subnets and pools: read under the row lock, created, moved on from state to state."""
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, insert, select, text, update
+from sqlalchemy import Connection, RowMapping, insert, literal_column, select, text, update
 
 from allocator import tables as t
 from allocator.model import Network, Pool
-from schemas.network import NetworkDefinition
+from schemas.network import NetworkDefinition, Subnet
 
 
 def database_time(connection: Connection) -> datetime:
@@ -15,10 +17,32 @@ def database_time(connection: Connection) -> datetime:
     return now
 
 
-def lock(connection: Connection, name: str) -> RowMapping | None:
-    """The network's row, locked until the transaction ends; None where there is none."""
-    statement = select(t.networks).where(t.networks.c.name == name).with_for_update()
-    return connection.execute(statement).mappings().one_or_none()
+def lock(connection: Connection, names: Collection[str]) -> list[RowMapping]:
+    """The rows of these networks, locked until the transaction ends, always in the same order.
+
+    Each also tells the database's time (`now`), its `epoch` and whether it is `paused`: what every batch
+    needs to know, without further statements.
+    """
+    statement = (
+        select(
+            t.networks,
+            literal_column("UTC_TIMESTAMP(6)").label("now"),
+            select(t.epochs.c.epoch).where(t.epochs.c.id == 1).scalar_subquery().label("epoch"),
+            select(t.epochs.c.paused).where(t.epochs.c.id == 1).scalar_subquery().label("paused"),
+        )
+        .where(t.networks.c.name.in_(names))
+        .order_by(t.networks.c.name)
+        .with_for_update()
+    )
+    return list(connection.execute(statement).mappings())
+
+
+def names_by_id(connection: Connection, ids: Collection[int]) -> dict[int, str]:
+    """The names of these networks."""
+    if not ids:
+        return {}
+    n = t.networks.c
+    return {row.id: row.name for row in connection.execute(select(n.id, n.name).where(n.id.in_(ids)))}
 
 
 def find(connection: Connection, name: str) -> RowMapping | None:
@@ -28,21 +52,28 @@ def find(connection: Connection, name: str) -> RowMapping | None:
 
 def page(connection: Connection, after: str, limit: int) -> list[RowMapping]:
     """One row more than the page of networks that are not deleted, by name."""
-    statement = select(t.networks).where(t.networks.c.name > after, t.networks.c.state != "deleted")
+    n = t.networks.c
+    statement = select(t.networks).where(n.name > after, n.state.not_in(("deleted", "system")))
     return list(connection.execute(statement.order_by(t.networks.c.name).limit(limit + 1)).mappings())
 
 
-def assemble(connection: Connection, row: RowMapping) -> Network:
-    """The network of `row` with its pools."""
-    pools = connection.execute(select(t.pools).where(t.pools.c.network_id == row["id"])).mappings()
-    return Network(
-        id=row["id"],
-        name=row["name"],
-        state=row["state"],
-        version=row["version"],
-        definition=NetworkDefinition.model_validate(row["definition"]),
-        pools=tuple(read_pool(pool) for pool in pools),
-    )
+def assemble(connection: Connection, rows: Sequence[RowMapping]) -> list[Network]:
+    """The networks of `rows` with their pools."""
+    pools: defaultdict[int, list[Pool]] = defaultdict(list)
+    statement = select(t.pools).where(t.pools.c.network_id.in_([row["id"] for row in rows]))
+    for pool in connection.execute(statement).mappings():
+        pools[pool["network_id"]].append(read_pool(pool))
+    return [
+        Network(
+            id=row["id"],
+            name=row["name"],
+            state=row["state"],
+            version=row["version"],
+            definition=NetworkDefinition.model_validate(row["definition"]),
+            pools=tuple(pools[row["id"]]),
+        )
+        for row in rows
+    ]
 
 
 def read_pool(row: RowMapping) -> Pool:
@@ -53,6 +84,9 @@ def read_pool(row: RowMapping) -> Pool:
         policy=row["policy"],
         owners=tuple(row["owners"]),
         cooldown_s=row["cooldown_s"],
+        retain_s=row["retain_s"],
+        allow_mac=bool(row["allow_mac"]),
+        version=row["version"],
     )
 
 
@@ -94,13 +128,22 @@ def set_state(connection: Connection, network_id: int, state: str, version: int,
     )
 
 
+def redefine(connection: Connection, network_id: int, definition: NetworkDefinition, version: int) -> None:
+    """Another definition of an active network, as another version of it."""
+    connection.execute(
+        update(t.networks)
+        .where(t.networks.c.id == network_id)
+        .values(version=version, definition=definition.model_dump(mode="json"))
+    )
+
+
 def set_seq(connection: Connection, network_id: int, seq: int) -> None:
     """Write down the last seq that was given out."""
     connection.execute(update(t.networks).where(t.networks.c.id == network_id).values(seq=seq))
 
 
-def add_subnets(connection: Connection, network_id: int, definition: NetworkDefinition) -> None:
-    """The subnets of `definition` as rows."""
+def add_subnets(connection: Connection, network_id: int, subnets: Sequence[Subnet]) -> None:
+    """These subnets as rows."""
     rows = [
         {
             "network_id": network_id,
@@ -108,7 +151,7 @@ def add_subnets(connection: Connection, network_id: int, definition: NetworkDefi
             "prefix": subnet.cidr.prefixlen,
             "gateway": subnet.gateway,
         }
-        for subnet in definition.subnets
+        for subnet in subnets
     ]
     connection.execute(insert(t.subnets), rows)
 

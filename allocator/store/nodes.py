@@ -1,6 +1,7 @@
 """Nodes and rollouts: who is there, and how far each is with each network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,14 +15,31 @@ PRESENT = ("creating", "active")
 """Network states in which every node has to have the network."""
 
 
-def seen(connection: Connection, name: str, session: UUID, now: datetime) -> bool:
-    """Note a sign of life of the node's known session; False when that session is not known."""
-    result = connection.execute(
-        update(t.nodes)
-        .where(t.nodes.c.name == name, t.nodes.c.session == session)
-        .values(state="ready", last_seen=now)
-    )
-    return result.rowcount > 0
+@dataclass(frozen=True, slots=True)
+class NodeSession:
+    """What is known of a node's present life."""
+
+    session: UUID
+    fenced_session: UUID | None
+    state: str
+
+    def is_current(self, session: UUID) -> bool:
+        """Whether this session is the node's last one and was not declared off."""
+        return self.session == session and self.fenced_session != session
+
+
+def sessions(connection: Connection, names: Collection[str]) -> dict[str, NodeSession]:
+    """The sessions of these nodes, as far as they are known."""
+    n = t.nodes.c
+    statement = select(n.name, n.session, n.fenced_session, n.state).where(n.name.in_(names))
+    return {row.name: NodeSession(*row[1:]) for row in connection.execute(statement)}
+
+
+def seen(connection: Connection, names: Collection[str], now: datetime) -> None:
+    """Note a sign of life of these nodes."""
+    if names:
+        statement = update(t.nodes).where(t.nodes.c.name.in_(names))
+        connection.execute(statement.values(state="ready", last_seen=now))
 
 
 def join(connection: Connection, name: str, session: UUID, now: datetime) -> None:
@@ -31,10 +49,40 @@ def join(connection: Connection, name: str, session: UUID, now: datetime) -> Non
     connection.execute(statement.on_duplicate_key_update(**values))
 
 
-def mark_lost(connection: Connection, before: datetime) -> int:
-    """Mark the ready nodes lost that were not heard of since `before`; how many. Nothing else moves."""
-    statement = update(t.nodes).where(t.nodes.c.state == "ready", t.nodes.c.last_seen < before)
-    return connection.execute(statement.values(state="lost")).rowcount
+def silent(connection: Connection, before: datetime) -> list[str]:
+    """The ready nodes that were not heard of since `before`."""
+    statement = select(t.nodes.c.name).where(t.nodes.c.state == "ready", t.nodes.c.last_seen < before)
+    return list(connection.execute(statement.order_by(t.nodes.c.name)).scalars())
+
+
+def mark_lost(connection: Connection, name: str, before: datetime) -> bool:
+    """Mark the node lost unless it was heard of since `before`; whether it was. Nothing else moves."""
+    n = t.nodes.c
+    statement = update(t.nodes).where(n.name == name, n.state == "ready", n.last_seen < before)
+    return connection.execute(statement.values(state="lost")).rowcount > 0
+
+
+def mark_all_lost(connection: Connection) -> None:
+    """Know of no node whether it lives."""
+    connection.execute(update(t.nodes).where(t.nodes.c.state == "ready").values(state="lost"))
+
+
+def lost(connection: Connection) -> list[str]:
+    """The names of all lost nodes."""
+    statement = select(t.nodes.c.name).where(t.nodes.c.state == "lost").order_by(t.nodes.c.name)
+    return list(connection.execute(statement).scalars())
+
+
+def fence(connection: Connection, name: str, session: UUID) -> None:
+    """Note that this life of the node was declared off."""
+    statement = update(t.nodes).where(t.nodes.c.name == name)
+    connection.execute(statement.values(state="fenced", fenced_session=session))
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Forget a node and what it said of networks."""
+    connection.execute(t.rollouts.delete().where(t.rollouts.c.node == name))
+    connection.execute(t.nodes.delete().where(t.nodes.c.name == name))
 
 
 def ready(connection: Connection) -> list[str]:

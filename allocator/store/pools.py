@@ -1,33 +1,87 @@
 """Pools and their ranges: created, carved, counted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, union_all, update
 
 from allocator import tables as t
-from allocator.model import Allocation, Pool, Range
-from allocator.store.allocations import read_allocation, with_pool
+from allocator.model import Pool, Range
 from allocator.store.networks import read_pool
-from schemas.pool import AddressRange
+from schemas.fields import IPAddress
+from schemas.pool import PoolSettings
 
 
 def add(
-    connection: Connection, network_id: int, name: str, policy: str, owners: Sequence[str], cooldown_s: int
+    connection: Connection, network_id: int, name: str, policy: str, settings: PoolSettings, version: int
 ) -> int:
     """A new pool without ranges; its id."""
+    values = settings_values(settings)
     result = connection.execute(
-        insert(t.pools).values(
-            network_id=network_id, name=name, policy=policy, owners=list(owners), cooldown_s=cooldown_s
-        )
+        insert(t.pools).values(network_id=network_id, name=name, policy=policy, version=version, **values)
     )
     assert result.inserted_primary_key is not None  # noqa: S101  autoincrement always gives one
     return int(result.inserted_primary_key[0])
+
+
+def settings_values(settings: PoolSettings) -> dict[str, Any]:
+    """The columns that hold a pool's settings."""
+    return {
+        "owners": list(settings.owners),
+        "cooldown_s": settings.cooldown_s,
+        "retain_s": settings.retain_s,
+        "allow_mac": int(settings.allow_mac),
+    }
+
+
+def change(connection: Connection, pool_id: int, values: Mapping[str, Any]) -> None:
+    """Write columns of a pool."""
+    connection.execute(update(t.pools).where(t.pools.c.id == pool_id).values(**values))
+
+
+def retaining(connection: Connection) -> list[RowMapping]:
+    """The pools that do not keep addresses for ever: network name, pool id and how long, in seconds."""
+    statement = (
+        select(t.networks.c.name, t.pools.c.id, t.pools.c.retain_s)
+        .join(t.networks, t.networks.c.id == t.pools.c.network_id)
+        .where(t.pools.c.retain_s.is_not(None))
+    )
+    return list(connection.execute(statement.order_by(t.pools.c.id)).mappings())
 
 
 def ranges(connection: Connection, pool_id: int) -> list[Range]:
     """The ranges of one pool, by family and address."""
     statement = select(t.ranges).where(t.ranges.c.pool_id == pool_id)
     rows = connection.execute(statement.order_by(t.ranges.c.family, t.ranges.c.first)).mappings()
+    return [_read(row) for row in rows]
+
+
+def fresh_ranges(
+    connection: Connection, pool_id: int, family: int, limit: int, after: IPAddress | None
+) -> list[Range]:
+    """Ranges of a pool that have never-used addresses, by address, those after `after`."""
+    r = t.ranges.c
+    statement = select(t.ranges).where(r.pool_id == pool_id, r.family == family, r.cursor.is_not(None))
+    if after is not None:
+        statement = statement.where(r.cursor > after)
+    rows = connection.execute(statement.order_by(r.cursor).limit(limit)).mappings()
+    return [_read(row) for row in rows]
+
+
+def ranges_of(connection: Connection, network_id: int, addresses: Collection[IPAddress]) -> list[Range]:
+    """The ranges that these addresses lie in; nothing for one that the network does not hand out."""
+    if not addresses:
+        return []
+    r = t.ranges.c
+    parts = [
+        select(t.ranges)
+        .where(r.network_id == network_id, r.first <= address)
+        .order_by(r.first.desc())
+        .limit(1)
+        .subquery()
+        for address in addresses
+    ]
+    rows = connection.execute(union_all(*(select(part) for part in parts))).mappings()
     return [_read(row) for row in rows]
 
 
@@ -76,55 +130,59 @@ def add_ranges(connection: Connection, network_id: int, parts: Sequence[Range]) 
 def save_split(
     connection: Connection, network_id: int, before: Sequence[Range], after: Sequence[Range]
 ) -> None:
-    """Write down what a carve made of `before`: shortened rows, new rows, and the allocations moved along."""
+    """Write down what a carve made of `before`: changed rows, new rows, and the allocations in them.
+
+    Costs a statement or two for each range that changed, and one visit of each row that goes with it.
+    """
     known = {part.id: part for part in before}
     for part in after:
         old = known.get(part.id) if part.id is not None else None
-        if old == part:
+        if old is not None and _same_place(old, part):
             continue
-        if part.id is None:
+        range_id = part.id if old is not None else None
+        if range_id is None:
             result = connection.execute(insert(t.ranges).values(**_values(network_id, part)))
             assert result.inserted_primary_key is not None  # noqa: S101
             range_id = int(result.inserted_primary_key[0])
-            connection.execute(
-                update(t.allocations)
-                .where(
-                    t.allocations.c.network_id == network_id,
-                    t.allocations.c.address.between(part.first, part.last),
-                )
-                .values(range_id=range_id)
-            )
         else:
-            range_id = part.id
             changed = _values(network_id, part)
             connection.execute(update(t.ranges).where(t.ranges.c.id == range_id).values(**changed))
-        _recount(connection, network_id, part)
+        if old is None or old.pool_id != part.pool_id:
+            _move_rows(connection, network_id, part, range_id)
+        _recount(connection, network_id, part, range_id)
 
 
-def _recount(connection: Connection, network_id: int, part: Range) -> None:
+def _same_place(old: Range, part: Range) -> bool:
+    return (old.pool_id, old.first, old.last, old.cursor) == (
+        part.pool_id,
+        part.first,
+        part.last,
+        part.cursor,
+    )
+
+
+def _move_rows(connection: Connection, network_id: int, part: Range, range_id: int) -> None:
+    a = t.allocations.c
+    connection.execute(
+        update(t.allocations)
+        .where(a.network_id == network_id, a.address.between(part.first, part.last))
+        .values(range_id=range_id, pool_id=part.pool_id)
+    )
+
+
+def _recount(connection: Connection, network_id: int, part: Range, range_id: int) -> None:
+    a = t.allocations.c
     in_use = (
         select(func.count())
         .select_from(t.allocations)
-        .where(
-            t.allocations.c.network_id == network_id,
-            t.allocations.c.address.between(part.first, part.last),
-            t.allocations.c.state != "free",
-        )
+        .where(a.network_id == network_id, a.address.between(part.first, part.last), a.state != "free")
         .scalar_subquery()
     )
-    connection.execute(
-        update(t.ranges)
-        .where(t.ranges.c.network_id == network_id, t.ranges.c.first == part.first)
-        .values(used=in_use)
-    )
+    connection.execute(update(t.ranges).where(t.ranges.c.id == range_id).values(used=in_use))
 
 
-def holders(connection: Connection, network_id: int, span: AddressRange, limit: int) -> list[Allocation]:
-    """Up to `limit` addresses of `span` that somebody holds."""
-    statement = with_pool().where(
-        t.allocations.c.network_id == network_id,
-        t.allocations.c.address.between(span.first, span.last),
-        t.allocations.c.state != "free",
-    )
-    rows = connection.execute(statement.order_by(t.allocations.c.address).limit(limit)).mappings()
-    return [read_allocation(row) for row in rows]
+def give_back(connection: Connection, pool_id: int, default_id: int) -> None:
+    """Turn all of a pool into a part of the default pool, and remove it."""
+    for table in (t.allocations, t.ranges):
+        connection.execute(update(table).where(table.c.pool_id == pool_id).values(pool_id=default_id))
+    connection.execute(t.pools.delete().where(t.pools.c.id == pool_id))

@@ -1,6 +1,6 @@
 """An allocator on the real database, asked directly without a broker: what its tests are made of."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -28,12 +28,15 @@ class Asked:
     def __init__(self, engine: Engine, nodes: Iterable[str] = ("n1", "n2")) -> None:
         self.database = Database(engine)
         self.notices: list[Notice] = []
-        self.allocator = Allocator(self.database, self.notices.extend)
-        self.timers = Timers(self.database, self.notices.extend)
+        self.allocator = Allocator(self.database, self._after_commit)
+        self.timers = Timers(self.database, self._after_commit)
         self.sessions = {node: uuid4() for node in nodes}
         self._requests = 0
         for node, session in self.sessions.items():
             self.reply(NodeSync(node=node, session=session))
+
+    def _after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+        self.notices.extend(notices)
 
     def send(self, request: Request, user: str = "operator.test", reply_to: str | None = "reply") -> Outcome:
         """The outcome of one request in a batch of its own."""

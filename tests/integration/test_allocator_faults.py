@@ -108,10 +108,10 @@ def test_a_deadlock_is_tried_again_by_the_one_that_lost_it(asked: Asked, engine:
     def both(first: str, second: str) -> Callable[[Connection], None]:
         def work(connection: Connection) -> None:
             runs.append(first)
-            networks.lock(connection, first)
+            networks.lock(connection, [first])
             first_held[first].set()
             assert first_held[second].wait(10)
-            networks.lock(connection, second)
+            networks.lock(connection, [second])
 
         return work
 
@@ -202,17 +202,17 @@ def test_a_row_that_somebody_else_keeps_locked_is_an_outage_and_no_failure(
 ):
     def impatient(connection: Connection) -> None:
         connection.execute(text("SET innodb_lock_wait_timeout = 0"))
-        networks.lock(connection, "prod")
+        networks.lock(connection, ["prod"])
 
     with engine.begin() as holder:
-        networks.lock(holder, "prod")
+        networks.lock(holder, ["prod"])
         with pytest.raises(Unavailable, match="Lock wait timeout"):
             Database(apart).run(impatient)
 
 
 def test_a_node_is_not_lost_because_the_database_was_away(engine: Engine, services: LocalServices):
     asked, now = Asked(engine), [1000.0]
-    timers = Timers(asked.database, asked.notices.extend, clock=lambda: now[0])
+    timers = Timers(asked.database, lambda notices, touched=(): None, clock=lambda: now[0])
     now[0] += LOST_AFTER_S + 1
     services.mariadb.stop()
     try:

@@ -1,0 +1,226 @@
+"""`address.reserve`, `address.rebind` and `address.release_by_operator`: what people do with addresses."""
+
+from collections import Counter
+from dataclasses import replace
+
+from allocator import policy
+from allocator.admission import admit, check_owner
+from allocator.handlers.addresses import detach, withhold
+from allocator.handlers.exhaustion import explain_exhaustion
+from allocator.ledger import Place
+from allocator.loading import Wanted, load, load_supplies, note_macs
+from allocator.macs import candidates, choose_mac
+from allocator.model import Allocation, Network, Pool
+from allocator.policy import Scene
+from allocator.views import address_view
+from allocator.work import Notice, Work
+from broker.outcome import Delivery
+from schemas.address import (
+    AddressRebind,
+    AddressReleaseByOperator,
+    AddressReserve,
+    AddressView,
+    OwnerAddresses,
+)
+from schemas.errors import Code, ServiceError
+from schemas.fields import IPAddress
+
+
+def _scene(work: Work, network: Network, owner: str | None, *addresses: IPAddress) -> Scene:
+    """Where this is decided, with the rows of the owner and of the addresses that are named."""
+    wanted = Wanted()
+    sought = wanted.sought[network.id]
+    sought.addresses.update(addresses)
+    if owner is not None:
+        sought.owners.add(owner)
+    load(work, wanted)
+    return Scene(network, work.ledger, work.now, work.paused)
+
+
+def _pinned(scene: Scene, owner: str, ifname: str) -> dict[int, Allocation]:
+    """What the owner is pinned to, by family."""
+    rows = scene.ledger.of_owner(scene.network.id, owner, ifname)
+    return {row.family: row for row in rows if row.pinned_owner is not None}
+
+
+def reserve(request: AddressReserve, delivery: Delivery, work: Work, network: Network) -> OwnerAddresses:
+    """Pin one address of each family to the owner. What it is pinned to already stays."""
+    _check_active(network)
+    scene = _scene(work, network, request.owner, *request.addresses)
+    check_owner(request.owner, network.definition.owners, f"network {network.name}")
+    pinned = _pinned(scene, request.owner, request.ifname)
+    for address in request.addresses:
+        if address.version in pinned and pinned[address.version].address != address:
+            raise policy.pinned_otherwise(request.owner, request.ifname, network, list(pinned.values()))
+    pool = _pinned_pool(policy.pool_for(request, scene, list(pinned.values())), request.owner)
+    missing = [family for family in network.families if family not in pinned]
+    if missing:
+        load_supplies(work, Counter({(network.id, pool.id): 1}))
+    kept = {family: policy.kept_place(row) for family, row in pinned.items()}
+    own = scene.ledger.of_owner(network.id, request.owner, request.ifname)
+    try:
+        new = {family: policy.place_for(request, scene, pool, family, own) for family in missing}
+    except policy.NoneFree as none:
+        raise explain_exhaustion(work, network, none.pool, none.family) from none
+    note_macs(work, network.id, {mac for place in new.values() for mac in candidates(place.address)})
+    everything = kept | new
+    mac = choose_mac(network, work.ledger, [everything[family] for family in sorted(everything)], None)
+    for place in new.values():
+        row = _reserve(work, place, request.owner, request.ifname, mac)
+        work.record_address("address.reserved", row, delivery.user_id, pool.name)
+    return _addresses_of(work, network, request.owner, request.ifname)
+
+
+def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Network) -> OwnerAddresses:
+    """Pin the owner to other addresses, and let go of the old ones, in one transaction.
+
+    A pod that runs keeps its old address, which is nobody's then: it is free once the pod has ended.
+    """
+    _check_active(network)
+    scene = _scene(work, network, request.owner, *request.addresses)
+    check_owner(request.owner, network.definition.owners, f"network {network.name}")
+    pinned = _pinned(scene, request.owner, request.ifname)
+    moves = [
+        (_movable(pinned, request, address), _target(scene, request.owner, address))
+        for address in request.addresses
+        if address.version not in pinned or pinned[address.version].address != address
+    ]
+    note_macs(work, network.id, {mac for _, place in moves for mac in candidates(place.address)})
+    mac = _mac_after(work, network, pinned, dict((place.address.version, place) for _, place in moves))
+    for old, place in moves:
+        _let_go(work, network, old, delivery.user_id)
+        row = _reserve(work, place, request.owner, request.ifname, mac)
+        pool = network.pool(place.pool_id).name
+        details = {"from": str(old.address)}
+        work.record_address("address.rebound", row, delivery.user_id, pool, details=details)
+    for row in _pinned(scene, request.owner, request.ifname).values():
+        if row.state == "waiting" and row.mac != mac:
+            work.ledger.put(replace(row, mac=mac))
+    return _addresses_of(work, network, request.owner, request.ifname)
+
+
+def _mac_after(work: Work, network: Network, pinned: dict[int, Allocation], moved: dict[int, Place]) -> str:
+    """The owner's MAC once it has moved: that of its first address, which may be a new one."""
+    kept = {family: policy.kept_place(row) for family, row in pinned.items()}
+    first = min(kept | moved)
+    return choose_mac(network, work.ledger, [(moved if first in moved else kept | moved)[first]], None)
+
+
+def _movable(pinned: dict[int, Allocation], request: AddressRebind, address: IPAddress) -> Allocation:
+    row = pinned.get(address.version)
+    if row is None:
+        raise ServiceError(
+            Code.ADDRESS_UNKNOWN,
+            f"{request.owner} {request.ifname} is pinned to no IPv{address.version} address in network "
+            f"{request.network}: `moorage address reserve {request.network} {request.owner} --address "
+            f"{address}` pins one",
+            owner=request.owner,
+        )
+    return row
+
+
+def _target(scene: Scene, owner: str, address: IPAddress) -> Place:
+    place = policy.place_of(scene, address)
+    pool = scene.network.pool(place.pool_id) if place is not None else scene.network.pools[0]
+    found = policy.usable(address, scene, pool, owner)
+    if isinstance(found, ServiceError):
+        raise found
+    _pinned_pool(pool, owner)
+    return found
+
+
+def _let_go(work: Work, network: Network, old: Allocation, user_id: str) -> None:
+    if old.state == "waiting":
+        free = old.freed(work.now)
+        work.ledger.put(free)
+        pool = network.pool(old.pool_id).name
+        work.record_address("address.freed", old, user_id, pool, details={"rebound": True})
+    else:  # attached or quarantined: nobody's from now on, and free when that ends
+        work.ledger.put(replace(old, pinned_owner=None))
+
+
+def _reserve(work: Work, place: Place, owner: str, ifname: str, mac: str) -> Allocation:
+    row = place.blank(work.now).reserved(owner, ifname, mac, work.now)
+    work.ledger.put(row, place)
+    return row
+
+
+def _pinned_pool(pool: Pool, owner: str) -> Pool:
+    admit(owner, pool)
+    if pool.policy != "pinned":
+        raise ServiceError(
+            Code.POOL_UNSUITABLE,
+            f"pool {pool.name} is {pool.policy}: only in a pinned pool does an address wait for its owner. "
+            "Name a pinned pool, or make one (`moorage pool create`)",
+            pool=pool.name,
+        )
+    return pool
+
+
+def _check_active(network: Network) -> None:
+    if network.state != "active":
+        raise ServiceError(
+            Code.NETWORK_NOT_READY,
+            f"network {network.name} is {network.state}; try again once it is active",
+            network=network.name,
+            state=network.state,
+        )
+
+
+def _addresses_of(work: Work, network: Network, owner: str, ifname: str) -> OwnerAddresses:
+    rows = work.ledger.of_owner(network.id, owner, ifname)
+    views = tuple(address_view(network, row) for row in rows if row.state != "free")
+    return OwnerAddresses(addresses=views)
+
+
+def release(
+    request: AddressReleaseByOperator, delivery: Delivery, work: Work, network: Network
+) -> AddressView:
+    """Free an address that waits; end a quarantine; with `force`, quarantine what a lost pod holds."""
+    scene = _scene(work, network, None, request.address)
+    row = scene.ledger.at(network.id, request.address)
+    if row is None:
+        raise ServiceError(
+            Code.ADDRESS_UNKNOWN,
+            f"{request.address} was never used in network {network.name}: there is nothing to release",
+            address=str(request.address),
+        )
+    if row.state == "free":
+        return address_view(network, row)
+    if request.expected_owner not in (None, row.owner):
+        raise ServiceError(
+            Code.ADDRESS_IN_USE,
+            f"{row.address} belongs to {row.owner} by now, not to {request.expected_owner}: nothing was "
+            f"released. Look again: `moorage address show {network.name} {row.address}`",
+            address=str(row.address),
+            owner=row.owner,
+        )
+    return address_view(network, _let_loose(request, delivery, work, network, row))
+
+
+def _let_loose(
+    request: AddressReleaseByOperator, delivery: Delivery, work: Work, network: Network, row: Allocation
+) -> Allocation:
+    if row.state == "quarantined" and row.pinned_owner is not None:
+        return detach(work, network, row, delivery.user_id, reason=request.reason)
+    if row.state != "attached":
+        after = row.freed(work.now)
+        work.ledger.put(after)
+        pool = network.pool(row.pool_id).name
+        details = {"reason": request.reason}
+        work.record_address("address.freed", row, delivery.user_id, pool, details=details)
+        return after
+    if not request.force:
+        raise ServiceError(
+            Code.ADDRESS_IN_USE,
+            f"{row.address} is attached to {row.owner} on {row.node} (container {row.container_id}): delete "
+            f"that pod and it is released; if the machine is off for good, `moorage node fence {row.node} "
+            "--reason TEXT`. Only if the pod is known to be gone although its node lives, use --force: the "
+            "address is quarantined then, and a second release frees it",
+            address=str(row.address),
+            owner=row.owner,
+            node=row.node,
+        )
+    if row.node is not None:
+        work.notices.append(Notice(row.node))
+    return withhold(work, network, row, delivery.user_id, reason=request.reason, forced="true")

@@ -1,0 +1,184 @@
+"""What the requests of a batch may need, read in a handful of statements, whatever their number."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from allocator.admission import choose_pool
+from allocator.ledger import Ledger, Place, fresh_places
+from allocator.macs import candidates
+from allocator.model import Network, Pool, Range, following
+from allocator.store import allocations, history, pools
+from allocator.store.allocations import Sought
+from allocator.work import Work
+from schemas.address import AddressAllocate, AddressQuarantine, AddressRelease
+from schemas.errors import ServiceError
+from schemas.fields import IPAddress
+
+ENDS = frozenset({"address.waiting", "address.freed", "address.taken_over", "address.quarantined"})
+"""The events after which an attachment is over."""
+
+_RANGES_AT_ONCE = 16
+_TAKEN_AT_ONCE = 256
+
+AddressRequest = AddressAllocate | AddressRelease | AddressQuarantine
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What one transaction is going to look at."""
+
+    attachments: set[UUID] = field(default_factory=set)
+    sought: defaultdict[int, Sought] = field(default_factory=lambda: defaultdict(Sought))
+
+
+def load_requests(work: Work, requests: Sequence[AddressRequest]) -> None:
+    """Lock the networks of `requests` and fill the ledger with all they may need."""
+    work.lock(sorted({request.network for request in requests}))
+    wanted = Wanted()
+    for request in requests:
+        _want(work, request, wanted)
+    load(work, wanted)
+    load_supplies(work, _picks(work, requests))
+    _load_chosen_macs(work, requests)
+
+
+def _want(work: Work, request: AddressRequest, wanted: Wanted) -> None:
+    network = work.find_network(request.network)
+    if network is None:
+        return
+    if request.attachment_id is not None:
+        wanted.attachments.add(request.attachment_id)
+    sought = wanted.sought[network.id]
+    match request:
+        case AddressAllocate():
+            sought.owners.add(request.owner)
+            sought.addresses.update(request.addresses)
+        case AddressRelease(attachment_id=None):
+            sought.containers.add((request.node, request.container_id))
+
+
+def load(work: Work, wanted: Wanted) -> None:
+    """Rows, what history knows of attachments, and where addresses lie that were never used."""
+    ledger = work.ledger
+    ledger.load(allocations.known(work.connection, wanted.attachments, wanted.sought))
+    for attachment_id, event, details in history.of_attachments(work.connection, wanted.attachments):
+        if event in ENDS:
+            ledger.ended.add(attachment_id)
+        elif details and "replaces" in details:
+            ledger.replaced[attachment_id] = tuple(UUID(replaced) for replaced in details["replaces"])
+    for network_id, sought in wanted.sought.items():
+        blank = {address for address in sought.addresses if ledger.at(network_id, address) is None}
+        parts = pools.ranges_of(work.connection, network_id, blank)
+        ledger.places.update(
+            ((network_id, address), _place(network_id, address, part))
+            for address in blank
+            for part in parts
+            if part.family == address.version and int(part.first) <= int(address) <= int(part.last)
+        )
+
+
+def _place(network_id: int, address: IPAddress, part: Range) -> Place:
+    assert part.id is not None  # noqa: S101  it was read
+    return Place(network_id, address, part.pool_id, part.id)
+
+
+def _picks(work: Work, requests: Iterable[AddressRequest]) -> Counter[tuple[int, int]]:
+    """At most how many addresses of which pool are picked, by network and pool id."""
+    counted: Counter[tuple[int, int]] = Counter()
+    for request in requests:
+        network = work.find_network(request.network)
+        if not isinstance(request, AddressAllocate) or network is None or not network.pools:
+            continue
+        if work.ledger.of_attachment(request.attachment_id):
+            continue
+        counted.update((network.id, pool_id) for pool_id in _pools_of(request, network, work.ledger))
+    return counted
+
+
+def _pools_of(request: AddressAllocate, network: Network, ledger: Ledger) -> set[int]:
+    own = ledger.of_owner(network.id, request.owner, request.ifname)
+    pinned = [row for row in own if row.pinned_owner is not None]
+    if len(pinned) == len(network.families):
+        return set()
+    if pinned:
+        return {pinned[0].pool_id}
+    pool_ids: set[int] = set()
+    for address in request.addresses:
+        key = (network.id, address)
+        row, place = ledger.at(*key), ledger.places.get(key)
+        pool_ids.update(found.pool_id for found in (row, place) if found is not None)
+    with suppress(ServiceError):  # the decision raises it again
+        pool_ids.add(choose_pool(network.pools, request.owner, request.pool).id)
+    return pool_ids
+
+
+def load_supplies(work: Work, picks: Counter[tuple[int, int]]) -> None:
+    """Free addresses of pools, at least so many as `picks` says, by network and pool id."""
+    for (network_id, pool_id), count in picks.items():
+        network = work.by_id(network_id)
+        pool = network.pool(pool_id)
+        offered: list[IPAddress] = []
+        for family in network.families:
+            offered += _load_supply(work, network_id, pool, family, count)
+        if macs_may_collide(network):
+            note_macs(work, network_id, {mac for address in offered for mac in candidates(address)})
+
+
+def _load_supply(work: Work, network_id: int, pool: Pool, family: int, count: int) -> list[IPAddress]:
+    free = allocations.longest_free(work.connection, pool.id, family, count)
+    enough = len(free) == count and free[-1].since <= pool.cooled(work.now)
+    fresh = [] if enough else _fresh(work, network_id, pool.id, family, count)
+    work.ledger.offer(pool.id, family, free, fresh)
+    return [row.address for row in free] + [place.address for place in fresh]
+
+
+def _fresh(work: Work, network_id: int, pool_id: int, family: int, count: int) -> list[Place]:
+    found: list[Place] = []
+    after: IPAddress | None = None
+    while True:
+        parts = pools.fresh_ranges(work.connection, pool_id, family, _RANGES_AT_ONCE, after)
+        for part in parts:
+            found += _fresh_of(work, network_id, part, count - len(found))
+            if len(found) >= count:
+                return found
+        if len(parts) < _RANGES_AT_ONCE:
+            return found
+        after = parts[-1].cursor
+
+
+def _fresh_of(work: Work, network_id: int, part: Range, count: int) -> list[Place]:
+    """Never-used addresses of one range. Rows above its cursor, given by name, are skipped page by page."""
+    found: list[Place] = []
+    cursor = part.cursor
+    limit = max(count, _TAKEN_AT_ONCE)
+    while cursor is not None and len(found) < count:
+        taken = allocations.taken(work.connection, network_id, cursor, part.last, limit)
+        until = part.last if len(taken) < limit else taken[-1]
+        found += fresh_places(network_id, part, cursor, until, taken, count - len(found))
+        cursor = following(until, part.last)
+    return found
+
+
+def macs_may_collide(network: Network) -> bool:
+    """Whether a MAC derived from a free address may be in use: not where all have an IPv4 of their own."""
+    return network.families != (4,) or any(pool.allow_mac for pool in network.pools)
+
+
+def note_macs(work: Work, network_id: int, wanted: Collection[str]) -> None:
+    """Let the ledger know which of these MACs are in use."""
+    if wanted:
+        for family, mac in allocations.macs(work.connection, network_id, wanted):
+            work.ledger.note_mac(network_id, family, mac)
+
+
+def _load_chosen_macs(work: Work, requests: Iterable[AddressRequest]) -> None:
+    chosen: defaultdict[int, set[str]] = defaultdict(set)
+    for request in requests:
+        network = work.find_network(request.network)
+        if isinstance(request, AddressAllocate) and request.mac is not None and network is not None:
+            chosen[network.id].add(request.mac)
+    for network_id, macs in chosen.items():
+        note_macs(work, network_id, macs)

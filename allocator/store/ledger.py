@@ -1,0 +1,97 @@
+"""A ledger's changes written down: one statement for all new rows, one for all changed ones.
+
+Every changed row is guarded by what was read of it. Where somebody else was faster, the row lock on the
+network notwithstanding, the transaction is taken back and run again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, insert, update
+
+from allocator import tables as t
+from allocator.database import Conflict
+from allocator.ledger import Ledger, RangeChange
+from allocator.model import Allocation
+
+_NEW = tuple(field.name for field in fields(Allocation) if field.name != "id")
+_SET = ("since", "owner", "pinned_owner", "ifname", "mac", "node", "container_id")
+_UNIQUE = ("pinned_owner", "mac", "attachment_id")
+"""Columns whose values two rows must not have at once, be it between two statements."""
+_AT_ONCE = 500
+
+Change = tuple[Allocation, Allocation]
+
+
+def write(connection: Connection, ledger: Ledger) -> None:
+    """Write what changed. Raises `Conflict` where a row is not as it was read."""
+    changed, added = ledger.changed(), ledger.added()
+    _vacate(connection, changed, added)
+    for start in range(0, len(changed), _AT_ONCE):
+        _update(connection, changed[start : start + _AT_ONCE])
+    if added:
+        connection.execute(insert(t.allocations), [_new(row) for row in added])
+    for change in ledger.ranges():
+        _write_range(connection, change)
+
+
+def _new(row: Allocation) -> dict[str, Any]:
+    return {"family": row.family, **{name: getattr(row, name) for name in _NEW}}
+
+
+def _vacate(connection: Connection, changed: Sequence[Change], added: Iterable[Allocation]) -> None:
+    """Clear what one row loses and another gains, so that no unique key sees both at once."""
+    after = [row for _, row in changed]
+    gained = {(name, getattr(row, name)) for row in (*after, *added) for name in _UNIQUE}
+    movers = [
+        old.id for old, new in changed if any((name, getattr(old, name)) in gained for name in lost(old, new))
+    ]
+    if movers:
+        values = dict.fromkeys(_UNIQUE)
+        connection.execute(update(t.allocations).where(t.allocations.c.id.in_(movers)).values(**values))
+
+
+def lost(old: Allocation, new: Allocation) -> list[str]:
+    """The unique columns whose value the row gives up."""
+    return [name for name in _UNIQUE if getattr(old, name) not in (None, getattr(new, name))]
+
+
+def _update(connection: Connection, changed: Sequence[Change]) -> None:
+    # Not Core: the cache key of so many literals would cost more than the statement.
+    values = [value for old, new in changed for value in _values(old, new)]
+    matched = connection.exec_driver_sql(_update_statement(len(changed)), tuple(values)).rowcount
+    if matched != len(changed):
+        raise Conflict(f"{len(changed) - matched} of {len(changed)} rows were changed by somebody else")
+
+
+def _values(old: Allocation, new: Allocation) -> Iterable[Any]:
+    yield from (old.id, old.state, old.since, new.state)
+    yield from (getattr(new, name) for name in _SET)
+    yield new.attachment_id.bytes if new.attachment_id is not None else None
+
+
+@lru_cache(maxsize=_AT_ONCE)
+def _update_statement(rows: int) -> str:
+    """An UPDATE of so many rows, each with values of its own. The few new values lead the join.
+
+    MySQL and MariaDB know no other single statement for this that keeps every unique key a guard:
+    INSERT ... ON DUPLICATE KEY UPDATE would change whichever row a key names.
+    """
+    columns = ("id", "was_state", "was_since", "state", *_SET, "attachment_id")
+    first = "SELECT " + ", ".join(f"%s AS {name}" for name in columns)
+    others = " UNION ALL SELECT " + ", ".join(["%s"] * len(columns))
+    assigned = ", ".join(f"a.{name} = v.{name}" for name in ("state", *_SET, "attachment_id"))
+    return (
+        f"UPDATE ({first}{others * (rows - 1)}) AS v STRAIGHT_JOIN allocations AS a "  # noqa: S608  no input
+        f"ON a.id = v.id AND a.state = v.was_state AND a.since = v.was_since SET {assigned}"
+    )
+
+
+def _write_range(connection: Connection, change: RangeChange) -> None:
+    r = t.ranges.c
+    values: dict[str, Any] = {"used": r.used + change.used}
+    if change.moves_cursor:
+        values["cursor"] = change.cursor
+    connection.execute(update(t.ranges).where(r.id == change.range_id).values(**values))
