@@ -28,7 +28,8 @@ def choose_mac(network: Network, ledger: Ledger, places: Sequence[Place], chosen
         return chosen
     if known is not None:
         return known
-    for mac in candidates(places[0].address):
+    for attempt in range(TRIES):
+        mac = derived_mac(places[0].address, attempt)
         if not _in_use(network, ledger, places, mac):
             return mac
     raise ServiceError(
