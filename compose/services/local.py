@@ -1,7 +1,7 @@
 """A RabbitMQ and a MariaDB of one state folder, started side by side and stopped together."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,14 +40,15 @@ def _silently(_: str) -> None:
 
 @contextmanager
 def local_services(
-    state_dir: Path, *, progress: Callable[[str], None] = _silently
+    state_dir: Path, *, progress: Callable[[str], None] = _silently, mariadb_options: Sequence[str] = ()
 ) -> Iterator[LocalServices]:
     """Run both servers of `state_dir` while the context lasts; the same folder finds its data again.
 
-    `progress` gets one line for each phase that took time. On the way out, also by an exception or Ctrl-C
-    (`KeyboardInterrupt`), both are stopped and waited for. No signal handler is installed: a caller that
-    wants to end tidily on SIGTERM turns it into an exception. When this process dies without a chance to
-    clean up, the kernel sends the servers SIGTERM.
+    `progress` gets one line for each phase that took time; `mariadb_options` are options of mariadbd, such
+    as `--innodb-buffer-pool-size=1G`, and win over our own small ones. On the way out, also by an exception
+    or Ctrl-C (`KeyboardInterrupt`), both are stopped and waited for. No signal handler is installed: a
+    caller that wants to end tidily on SIGTERM turns it into an exception. When this process dies without a
+    chance to clean up, the kernel sends the servers SIGTERM.
 
     Raises `ProgramsMissing`, `StateFolderUnusable` or `NotStarted`.
     """
@@ -63,7 +64,9 @@ def local_services(
         for folder in (broker_dir, database_dir):
             folder.mkdir(mode=0o700, exist_ok=True)
         rabbitmq = RabbitMQ(broker_dir, programs, identity, progress=progress, keep=(lock,))
-        mariadb = MariaDB(database_dir, programs, identity, progress=progress, keep=(lock,))
+        mariadb = MariaDB(
+            database_dir, programs, identity, progress=progress, keep=(lock,), extra_options=mariadb_options
+        )
         undo.callback(_stop, rabbitmq, mariadb, progress)
         rabbitmq.launch()  # the slower one first: it boots while the database is made
         mariadb.start()

@@ -45,10 +45,12 @@ class MariaDB:
         *,
         progress: Callable[[str], None],
         keep: Sequence[int] = (),
+        extra_options: Sequence[str] = (),
     ) -> None:
-        """`keep` are descriptors that the process inherits."""
+        """`keep` are descriptors that the process inherits; `extra_options` win over those of our own."""
         self._folder, self._programs, self._identity = folder, programs, identity
         self._progress, self._keep = progress, tuple(keep)
+        self._extra_options = tuple(extra_options)
         self._port: int | None = None
         self._socket: Path | None = None
         self._server: Child | None = None
@@ -106,7 +108,7 @@ class MariaDB:
         socket = self._socket = self._socket or socket_path(self._folder)
         if reservation:
             reservation.release()
-        argv = [str(self._programs.mariadbd), *options(self._folder, socket, port)]
+        argv = [str(self._programs.mariadbd), *options(self._folder, socket, port), *self._extra_options]
         log = self._folder / "mariadb.log"
         self._server = Child(NAME, argv, env=environment(self._folder), log=log, keep=self._keep)
         self._server.start()
