@@ -29,7 +29,7 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test check static sizes shim lock clean packages
+.PHONY: help demo up test bench check static sizes shim lock clean packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: static $(SHIM) ## all checks and all tests, on servers of their own
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
 		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data && rm -rf $$data
+
+bench: $(RUNTIME) ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
+	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
 
 check: static ## ruff, mypy, import-linter, file sizes and unit tests; under a minute
 	@$(BIN)/pytest -q -n auto tests/unit

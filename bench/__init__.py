@@ -1,0 +1,1 @@
+"""What must hold beside correctness, measured on real servers: `make bench`."""

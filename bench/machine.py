@@ -1,0 +1,177 @@
+"""What a run measures on: servers of its own with their data on a disk, and the processes under test."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from allocator import schema
+from allocator.database import open_engine
+from broker import provisioning, topology
+from compose.services.local import LocalServices, local_services
+from compose.services.process import Child
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[1]
+BUFFER_POOL = "2G"
+"""A million rows with their indexes and history fit, as they do in production."""
+
+_GRACE_S = 15
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+Tell = Callable[[str], None]
+
+
+class Size(Enum):
+    """How much is done: `quick` shows that the benchmarks work and measures little."""
+
+    QUICK = "quick"
+    NORMAL = "normal"
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A virtual host with all queues, and who may use it."""
+
+    allocator: str = field(repr=False)
+    operator: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The servers of one run."""
+
+    services: LocalServices
+    size: Size
+    tell: Tell
+    _filled: dict[int, str] = field(default_factory=dict, repr=False)
+
+    def database(self, name: str) -> str:
+        """The URL of a new database with our schema."""
+        url = self.services.create_database(name)
+        engine = open_engine(url)
+        try:
+            schema.upgrade(engine)
+        finally:
+            engine.dispose()
+        return url
+
+    def filled(self, rows: int, fill: Callable[[str, int, Tell], None]) -> str:
+        """The URL of a database that `fill` brought to `rows` allocations; made once for each number."""
+        if rows not in self._filled:
+            url = self.database(f"filled_{rows}")
+            fill(url, rows, self.tell)
+            self._filled[rows] = url
+        return self._filled[rows]
+
+    def place(self, name: str) -> Place:
+        """A virtual host that is provisioned like any other."""
+        url = self.services.management_url
+        provisioning.create_vhost(url, name)
+        provisioning.provision(url, vhost=name, settle_s=0)
+        # One password for all, because users are the same in every virtual host.
+        password = "bench"  # noqa: S105  servers of our own, on loopback, for minutes
+        allocator = provisioning.enroll_allocator(url, vhost=name, password=password)
+        operator = provisioning.enroll_client(url, "bench", "operator", vhost=name, password=password)
+        return Place(allocator.amqp_url, operator.amqp_url)
+
+    @contextmanager
+    def allocator(self, place: Place, database_url: str) -> Iterator[Child]:
+        """A real allocator process while the context lasts."""
+        env = {
+            "MOORAGE_AMQP_URL": place.allocator,
+            "MOORAGE_DATABASE_URL": database_url,
+            "MOORAGE_LOG_LEVEL": "warning",
+        }
+        with self._process("allocator", ["compose.cli", "allocator"], env) as child:
+            yield child
+
+    @contextmanager
+    def echo(self, place: Place, network: str) -> Iterator[Child]:
+        """The bare echo on the queue of `network`'s partition while the context lasts."""
+        env = {"BENCH_AMQP_URL": place.allocator}
+        with self._process("echo", ["bench.echo", queue_of(network)], env) as child:
+            yield child
+
+    @contextmanager
+    def trivial(self, place: Place, network: str) -> Iterator[Child]:
+        """Our consumer with a service that does nothing, on the same queue as `echo`."""
+        env = {"BENCH_AMQP_URL": place.allocator}
+        with self._process("trivial consumer", ["bench.trivial", queue_of(network)], env) as child:
+            yield child
+
+    @contextmanager
+    def _process(self, name: str, words: list[str], env: Mapping[str, str]) -> Iterator[Child]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("MOORAGE_")}
+        child = Child(
+            name,
+            [sys.executable, "-m", *words],
+            env={**inherited, "PYTHONPATH": str(ROOT), **env},
+            log=self.services.state_dir / f"{name.replace(' ', '-')}.log",
+        )
+        child.start()
+        try:
+            yield child
+            if child.pid is None:
+                raise RuntimeError(f"the {name} ended by itself: {child.tail()}")
+        finally:
+            child.stop(_GRACE_S)
+
+
+@contextmanager
+def machine(size: Size, tell: Tell) -> Iterator[Machine]:
+    """Servers while the context lasts, their data on a disk (never in memory); nothing is left of them."""
+    folder = Path(tempfile.mkdtemp(prefix="moorage-bench.", dir="/var/tmp"))
+    try:
+        options = [f"--innodb-buffer-pool-size={BUFFER_POOL}"]
+        with local_services(folder, progress=tell, mariadb_options=options) as services:
+            yield Machine(services, size, tell)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def queue_of(network: str) -> str:
+    """The queue that the requests of `network` go through."""
+    return topology.allocator_queue(topology.partition(network))
+
+
+def on_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the event loop that our processes use."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def pid_of(child: Child) -> int:
+    """The process id of a child that runs."""
+    if child.pid is None:
+        raise RuntimeError(f"the {child.name} ended by itself: {child.tail()}")
+    return child.pid
+
+
+def cpu_s(*pids: int) -> float:
+    """The processor time that these processes have used so far, in seconds (proc(5), utime and stime)."""
+    return sum(_ticks(pid) for pid in pids) / _TICKS
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def memory_mb(pid: int, field_name: str) -> float:
+    """`VmRSS` or `VmHWM` of a process, in MB (proc(5))."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field_name}:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError(f"process {pid} has no {field_name}")
