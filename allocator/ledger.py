@@ -51,10 +51,22 @@ class Place:
 class Supply:
     """What can be picked from one family of one pool: as much as the batch may need."""
 
-    free: deque[tuple[Key, datetime]] = field(default_factory=deque)
-    """Free rows and since when, the longest free first. One that changed since is passed over."""
+    free: deque[Allocation] = field(default_factory=deque)
+    """Free rows, the longest free first. One that changed since is passed over."""
     fresh: deque[Place] = field(default_factory=deque)
     """Never-used addresses, in order. One that has a row by now is passed over."""
+    all_free: bool = False
+    """Whether these are all free rows of the pool, not only the longest free ones."""
+    all_fresh: bool = False
+    """Whether these are all never-used addresses of the pool."""
+
+    def suffices(self, picks: int, cooled: datetime) -> bool:
+        """Whether so many picks come out as if everything were here."""
+        if not self.all_free and len(self.free) < picks:
+            return False
+        if self.all_fresh or len(self.fresh) >= picks:
+            return True
+        return len(self.free) >= picks and self.free[picks - 1].since <= cooled
 
     def best(self, rows: Mapping[Key, Allocation], cooled: datetime, *, restricted: bool) -> Place | None:
         """What is given out next: the longest free, else a never used, else a cooling one.
@@ -73,12 +85,19 @@ class Supply:
 
     def _longest_free(self, rows: Mapping[Key, Allocation]) -> Allocation | None:
         while self.free:
-            key, since = self.free[0]
-            row = rows[key]
-            if row.state == "free" and row.since == since:
+            row = self.free[0]
+            if rows.get((row.network_id, row.address), row) == row:
                 return row
             self.free.popleft()
         return None
+
+    def settle(self, rows: Mapping[Key, Allocation]) -> bool:
+        """Leave out what changed. False where a row is in it whose id is not known yet: then it is of no
+        further use.
+        """
+        self.free = deque(row for row in self.free if rows.get((row.network_id, row.address), row) == row)
+        self.fresh = deque(place for place in self.fresh if (place.network_id, place.address) not in rows)
+        return all(row.id for row in self.free)
 
 
 def _of_row(row: Allocation) -> Place:
@@ -104,7 +123,7 @@ class Ledger:
         self._changed: dict[Key, None] = {}
         self._by_attachment: defaultdict[UUID, dict[Key, None]] = defaultdict(dict)
         self._by_owner: defaultdict[tuple[int, str, str], dict[Key, None]] = defaultdict(dict)
-        self._supplies: defaultdict[tuple[int, int], Supply] = defaultdict(Supply)
+        self._supplies: dict[tuple[int, int], Supply] = {}
         self._cursors: dict[int, IPAddress | None] = {}
         self._macs: set[tuple[int, int, str]] = set()
         self.places: dict[Key, Place] = {}
@@ -124,13 +143,17 @@ class Ledger:
                 self._loaded[key] = row
                 self._index(key, row)
 
-    def offer(self, pool_id: int, family: int, free: Iterable[Allocation], fresh: Iterable[Place]) -> None:
-        """What can be picked from a pool. `free` is loaded as well."""
-        rows = list(free)
-        self.load(rows)
-        supply = self._supplies[pool_id, family]
-        supply.free.extend(((row.network_id, row.address), row.since) for row in rows)
-        supply.fresh.extend(fresh)
+    def offer(self, pool_id: int, family: int, supply: Supply) -> None:
+        """What can be picked from one family of a pool."""
+        self._supplies[pool_id, family] = supply
+
+    def supply(self, pool_id: int, family: int) -> Supply | None:
+        """What was offered, less what was picked."""
+        return self._supplies.get((pool_id, family))
+
+    def settled_supplies(self) -> dict[tuple[int, int], Supply]:
+        """What is left of all supplies, once the changes are written."""
+        return {key: supply for key, supply in self._supplies.items() if supply.settle(self._rows)}
 
     def note_mac(self, network_id: int, family: int, mac: str) -> None:
         """A MAC that a row carries which need not be here."""
@@ -168,7 +191,8 @@ class Ledger:
 
     def pick(self, pool_id: int, family: int, cooled: datetime, *, restricted: bool) -> Place | None:
         """A free address of a pool; None where there is none. `cooled`: free since then has cooled down."""
-        return self._supplies[pool_id, family].best(self._rows, cooled, restricted=restricted)
+        supply = self._supplies.get((pool_id, family))
+        return supply.best(self._rows, cooled, restricted=restricted) if supply is not None else None
 
     def has_mac(self, network_id: int, family: int, mac: str) -> bool:
         """Whether a row of this family is known to carry the MAC."""
@@ -182,12 +206,15 @@ class Ledger:
         before = self._rows.get(key)
         if before is not None:
             self._forget(key, before)
+        elif place is not None and place.row is not None:  # it came from a supply
+            self._loaded[key] = place.row
         self._index(key, row)
         self._changed[key] = None
         if place is not None and place.moves_cursor:
             self._cursors[place.range_id] = place.next
-        if row.state == "free":
-            self._supplies[row.pool_id, row.family].free.append((key, row.since))
+        supply = self._supplies.get((row.pool_id, row.family))
+        if row.state == "free" and supply is not None and supply.all_free:
+            supply.free.append(row)  # else those that are not here are free longer
 
     def added(self) -> list[Allocation]:
         """The rows that the database does not have yet."""

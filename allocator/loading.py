@@ -1,13 +1,13 @@
 """What the requests of a batch may need, read in a handful of statements, whatever their number."""
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from allocator.admission import choose_pool
-from allocator.ledger import Ledger, Place, fresh_places
+from allocator.ledger import Ledger, Place, Supply, fresh_places
 from allocator.macs import candidates
 from allocator.model import Network, Pool, Range, following
 from allocator.store import allocations, history, pools
@@ -22,6 +22,8 @@ ENDS = frozenset({"address.waiting", "address.freed", "address.taken_over", "add
 
 _RANGES_AT_ONCE = 16
 _TAKEN_AT_ONCE = 256
+_SUPPLY, _AHEAD = 64, 4
+"""How many addresses are read at least, and how many times what the batch may pick: the next ones go on."""
 
 AddressRequest = AddressAllocate | AddressRelease | AddressQuarantine
 
@@ -127,15 +129,23 @@ def load_supplies(work: Work, picks: Counter[tuple[int, int]]) -> None:
             note_macs(work, network_id, {mac for address in offered for mac in candidates(address)})
 
 
-def _load_supply(work: Work, network_id: int, pool: Pool, family: int, count: int) -> list[IPAddress]:
-    free = allocations.longest_free(work.connection, pool.id, family, count)
-    enough = len(free) == count and free[-1].since <= pool.cooled(work.now)
-    fresh = [] if enough else _fresh(work, network_id, pool.id, family, count)
-    work.ledger.offer(pool.id, family, free, fresh)
-    return [row.address for row in free] + [place.address for place in fresh]
+def _load_supply(work: Work, network_id: int, pool: Pool, family: int, picks: int) -> list[IPAddress]:
+    """See that the ledger has enough of one family of a pool; the addresses that it has new."""
+    known, cooled = work.ledger.supply(pool.id, family), pool.cooled(work.now)
+    if known is not None and known.suffices(picks, cooled):
+        return []
+    wanted = max(picks * _AHEAD, _SUPPLY)
+    free = allocations.longest_free(work.connection, pool.id, family, wanted)
+    supply = Supply(deque(free), all_free=len(free) < wanted)
+    if not supply.suffices(picks, cooled):
+        fresh = _fresh(work, network_id, pool.id, family, wanted)
+        supply.fresh, supply.all_fresh = deque(fresh), len(fresh) < wanted
+    work.ledger.offer(pool.id, family, supply)
+    return [row.address for row in free] + [place.address for place in supply.fresh]
 
 
 def _fresh(work: Work, network_id: int, pool_id: int, family: int, count: int) -> list[Place]:
+    """Up to `count` never-used addresses of a pool, fewer only if there are no more."""
     found: list[Place] = []
     after: IPAddress | None = None
     while True:

@@ -10,6 +10,7 @@ from allocator.database import Database
 from allocator.handlers import addresses, networks, nodes, operating, pools, queries
 from allocator.handlers.administrative import once
 from allocator.loading import load_requests
+from allocator.memory import Memory
 from allocator.store import epochs
 from allocator.work import AfterCommit, Committed, Work
 from broker.outcome import Delivery, Outcome, Refused, Reply
@@ -74,6 +75,7 @@ class Allocator:
     def __init__(self, database: Database, after_commit: AfterCommit) -> None:
         self._database = database
         self._after_commit = after_commit
+        self._memory = Memory()
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """One transaction over all of `deliveries`, in order. Raises `Unavailable` (the database is away).
@@ -84,13 +86,15 @@ class Allocator:
         """
 
         def batch(connection: Connection) -> tuple[list[Outcome], Committed]:
-            work = Work(connection)
+            work = Work(connection, self._memory)
             if not deliveries:
                 epochs.touch(connection)
             outcomes = list(_apply(deliveries, work))
-            return outcomes, work.finish()
+            return outcomes, work.finish(keep_supplies=all(type(d.request) in _IN_BULK for d in deliveries))
 
         outcomes, committed = self._database.run(batch)
+        for remembered in committed.remembered:
+            self._memory.keep(remembered)
         if committed.notices or committed.networks:
             self._after_commit(committed.notices, committed.networks)
         return outcomes
@@ -114,7 +118,7 @@ def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
         if kind == "bulk":
             load_requests(work, [delivery.request for delivery in run])  # type: ignore[misc]
             yield from (_handle(_IN_BULK, delivery, work) for delivery in run)
-            work.flush()
+            work.flush(keep_supplies=len(run) == len(deliveries))
         elif kind == "heartbeat":
             yield from nodes.heartbeats([delivery.request for delivery in run], work)  # type: ignore[misc]
         else:

@@ -1,13 +1,14 @@
 """One unit of work: a transaction over a batch of requests, its locks, and what follows its commit."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from allocator.ledger import Ledger
+from allocator.memory import Memory, Remembered
 from allocator.model import Allocation, Network, next_number
 from allocator.store import epochs, history, ledger, networks
 from schemas.errors import Code, ServiceError
@@ -26,10 +27,14 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit leaves to be done: nodes to nudge, and networks whose history goes to subscribers."""
+    """What a commit leaves to be done: nodes to nudge, networks whose history goes to subscribers.
+
+    And what the next batch may go on from.
+    """
 
     notices: tuple[Notice, ...] = ()
     networks: frozenset[int] = frozenset()
+    remembered: tuple[Remembered, ...] = ()
 
 
 class AfterCommit(Protocol):
@@ -46,8 +51,9 @@ class Work:
     and written together by `finish`.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, memory: Memory | None = None) -> None:
         self.connection = connection
+        self._memory = memory or Memory()
         self.ledger = Ledger()
         self.notices: list[Notice] = []
         self.actor: str | None = None
@@ -89,14 +95,25 @@ class Work:
         rows = networks.lock(self.connection, missing)
         if rows:
             first = rows[0]
-            self._now = self._now or first["now"]
-            self._epoch, self._paused = first["epoch"], bool(first["paused"])
-        for row in rows:
-            self._seqs.setdefault(row["id"], row["seq"])
+            self._now = self._now or first.now
+            self._epoch, self._paused = first.epoch, bool(first.paused)
         self._networks.update(dict.fromkeys(missing))
-        found = [row for row in rows if row["state"] != "system"]
-        for network in networks.assemble(self.connection, found) if found else ():
+        unknown = [row.id for row in rows if not self._recall(row)]
+        for network in networks.read(self.connection, unknown) if unknown else ():
             self._networks[network.name] = network
+
+    def _recall(self, row: Row[Any]) -> bool:
+        """Whether the network need not be read: it is as the last batch left it, or no network at all."""
+        self._seqs.setdefault(row.id, row.seq)
+        if row.state == "system":
+            return True
+        remembered = self._memory.take(row.id, row.seq)
+        if remembered is None:
+            return False
+        self._networks[row.name] = remembered.network
+        for key, supply in remembered.supplies.items():
+            self.ledger.offer(*key, supply)
+        return True
 
     def network(self, name: str) -> Network:
         """The network, its row locked until the commit. Raises `network_unknown`."""
@@ -187,20 +204,33 @@ class Work:
         """Lock the reserved network, whose history tells of nodes; its id."""
         if self._system is None:
             row = networks.lock(self.connection, [SYSTEM_NETWORK])[0]
-            self._system = int(row["id"])
-            self._seqs[self._system] = row["seq"]
+            self._system = int(row.id)
+            self._seqs[self._system] = row.seq
         return self._system
 
-    def flush(self) -> None:
+    def flush(self, *, keep_supplies: bool = False) -> None:
         """Write what the ledger gathered, so that statements see it, and begin another."""
         ledger.write(self.connection, self.ledger)
+        supplies = self.ledger.settled_supplies() if keep_supplies else {}
         self.ledger = Ledger()
+        for key, supply in supplies.items():
+            self.ledger.offer(*key, supply)
 
-    def finish(self) -> Committed:
-        """Write all that is still to be written. The last thing before the commit."""
-        self.flush()
+    def finish(self, *, keep_supplies: bool = False) -> Committed:
+        """Write all that is still to be written. The last thing before the commit.
+
+        With `keep_supplies` the next batch may go on from here: only where nothing but the ledger and the
+        history was written.
+        """
+        self.flush(keep_supplies=keep_supplies)
         history.append(self.connection, self._rows)
         touched = frozenset(row["network_id"] for row in self._rows)
         for network_id in touched:
             networks.set_seq(self.connection, network_id, self._seqs[network_id])
-        return Committed(tuple(self.notices), touched)
+        return Committed(tuple(self.notices), touched, tuple(self._remembered() if keep_supplies else ()))
+
+    def _remembered(self) -> Iterator[Remembered]:
+        for network in filter(None, self._networks.values()):
+            keys = ((pool.id, family) for pool in network.pools for family in network.families)
+            found = {key: supply for key in keys if (supply := self.ledger.supply(*key)) is not None}
+            yield Remembered(self._seqs[network.id], network, found)

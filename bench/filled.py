@@ -12,11 +12,11 @@ from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Table, func, insert, literal, select, update
+from sqlalchemy import Connection, Engine, RowMapping, Table, func, insert, literal, select, update
 
 from allocator import tables as t
 from allocator.database import Database, open_engine
-from allocator.model import pool_mac
+from allocator.model import derived_mac
 from allocator.service import Allocator
 from allocator.store import networks
 from bench.machine import Tell
@@ -56,7 +56,7 @@ def fill(url: str, rows: int, tell: Tell) -> None:
     """Bring an empty database to `rows` allocations."""
     engine = open_engine(url, statement_s=_STATEMENT_S)
     try:
-        allocator = Allocator(Database(engine), lambda _: None)
+        allocator = Allocator(Database(engine), lambda notices, touched=(): None)
         _ask(allocator, new_network(NETWORK))
         for part in _PARTS:
             tell(f"{round(rows * part.share):,} rows of pool {part.pool}")
@@ -80,7 +80,7 @@ def _fill(engine: Engine, allocator: Allocator, part: _Part, rows: int) -> None:
     with engine.connect() as connection:
         found = connection.execute(select(t.ranges).where(t.ranges.c.first == part.first)).mappings().one()
         now = networks.database_time(connection)
-    made = _rows(part, rows, found["network_id"], found["id"], now)
+    made = _rows(part, rows, found, now)
     held = 0
     while chunk := [row for row, _ in zip(made, range(_CHUNK), strict=False)]:
         held += sum(row["state"] != "free" for row in chunk)
@@ -92,14 +92,15 @@ def _fill(engine: Engine, allocator: Allocator, part: _Part, rows: int) -> None:
         connection.execute(moved.values(used=held, cursor=cursor))
 
 
-def _rows(part: _Part, count: int, network_id: int, range_id: int, now: datetime) -> Iterator[dict[str, Any]]:
+def _rows(part: _Part, count: int, found: RowMapping, now: datetime) -> Iterator[dict[str, Any]]:
     dice = random.Random(part.pool)
     for number in range(count):
         address, state = part.first + number, part.states[number % len(part.states)]
         owner, attached = f"{part.pool}/pod-{number}", state == "attached"
         yield {
-            "network_id": network_id,
-            "range_id": range_id,
+            "network_id": found["network_id"],
+            "range_id": found["id"],
+            "pool_id": found["pool_id"],
             "family": 4,
             "address": address,
             "state": state,
@@ -107,7 +108,7 @@ def _rows(part: _Part, count: int, network_id: int, range_id: int, now: datetime
             "owner": owner,
             "pinned_owner": owner if part.policy == "pinned" else None,
             "ifname": "eth0",
-            "mac": None if state == "free" else pool_mac(address),
+            "mac": None if state == "free" else derived_mac(address),
             "node": f"node-{dice.randrange(_NODES)}" if attached else None,
             "container_id": f"{dice.getrandbits(256):064x}" if attached else None,
             "attachment_id": UUID(int=dice.getrandbits(128), version=4) if attached else None,

@@ -163,6 +163,5 @@ def _flag(item: NodeAttachment, scene: policy.Scene, user_id: str, work: Work) -
 def _withhold(
     work: Work, network: Network, row: Allocation, item: NodeAttachment, user_id: str, reason: str
 ) -> None:
-    work.ledger.put(row)
     details = {"reason": reason, "attachment": str(item.attachment_id), "container": item.container_id}
     withhold(work, network, row, user_id, **details)

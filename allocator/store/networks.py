@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, literal_column, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, bindparam, insert, literal_column, select, text, update
 
 from allocator import tables as t
 from allocator.model import Network, Pool
@@ -17,24 +18,30 @@ def database_time(connection: Connection) -> datetime:
     return now
 
 
-def lock(connection: Connection, names: Collection[str]) -> list[RowMapping]:
-    """The rows of these networks, locked until the transaction ends, always in the same order.
+# Built once: to build a statement costs more than to run it.
+_LOCK = (
+    select(
+        t.networks.c.id,
+        t.networks.c.name,
+        t.networks.c.state,
+        t.networks.c.seq,
+        literal_column("UTC_TIMESTAMP(6)").label("now"),
+        select(t.epochs.c.epoch).where(t.epochs.c.id == 1).scalar_subquery().label("epoch"),
+        select(t.epochs.c.paused).where(t.epochs.c.id == 1).scalar_subquery().label("paused"),
+    )
+    .where(t.networks.c.name.in_(bindparam("names", expanding=True)))
+    .order_by(t.networks.c.name)
+    .with_for_update()
+)
 
-    Each also tells the database's time (`now`), its `epoch` and whether it is `paused`: what every batch
+
+def lock(connection: Connection, names: Collection[str]) -> Sequence[Row[Any]]:
+    """Id, name, state and seq of these networks, locked until the transaction ends, always in one order.
+
+    Each row also tells the database's time (`now`), its `epoch` and whether it is `paused`: what every batch
     needs to know, without further statements.
     """
-    statement = (
-        select(
-            t.networks,
-            literal_column("UTC_TIMESTAMP(6)").label("now"),
-            select(t.epochs.c.epoch).where(t.epochs.c.id == 1).scalar_subquery().label("epoch"),
-            select(t.epochs.c.paused).where(t.epochs.c.id == 1).scalar_subquery().label("paused"),
-        )
-        .where(t.networks.c.name.in_(names))
-        .order_by(t.networks.c.name)
-        .with_for_update()
-    )
-    return list(connection.execute(statement).mappings())
+    return connection.execute(_LOCK, {"names": list(names)}).all()
 
 
 def names_by_id(connection: Connection, ids: Collection[int]) -> dict[int, str]:
@@ -55,6 +62,12 @@ def page(connection: Connection, after: str, limit: int) -> list[RowMapping]:
     n = t.networks.c
     statement = select(t.networks).where(n.name > after, n.state.not_in(("deleted", "system")))
     return list(connection.execute(statement.order_by(t.networks.c.name).limit(limit + 1)).mappings())
+
+
+def read(connection: Connection, ids: Collection[int]) -> list[Network]:
+    """These networks with their pools."""
+    statement = select(t.networks).where(t.networks.c.id.in_(ids))
+    return assemble(connection, list(connection.execute(statement).mappings()))
 
 
 def assemble(connection: Connection, rows: Sequence[RowMapping]) -> list[Network]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from allocator.database import Database
 from allocator.service import Allocator
@@ -26,6 +26,7 @@ class Asked:
     """One allocator and the nodes that it knows."""
 
     def __init__(self, engine: Engine, nodes: Iterable[str] = ("n1", "n2")) -> None:
+        self.engine = engine
         self.database = Database(engine)
         self.notices: list[Notice] = []
         self.allocator = Allocator(self.database, self._after_commit)
@@ -107,6 +108,17 @@ class Asked:
         body = {"network": "prod", "node": node, "container_id": "c", "ifname": "eth0"}
         answer = self.reply(AddressRelease.model_validate(body | {"attachment_id": attachment_id}))
         return [str(address) for address in answer.addresses]
+
+    def pass_time(self, seconds: int) -> None:
+        """Make everything that happened to addresses so much longer ago.
+
+        The networks' seq grows with it, as with every change: what an allocator remembers counts no more.
+        """
+        with self.engine.begin() as connection:
+            for table, column in (("allocations", "since"), ("history", "at")):
+                statement = f"UPDATE {table} SET {column} = {column} - INTERVAL :s SECOND"  # noqa: S608
+                connection.execute(text(statement), {"s": seconds})
+            connection.execute(text("UPDATE networks SET seq = seq + 1"))
 
     def addresses(self, **filters: Any) -> list[AddressView]:
         """All rows of network prod."""

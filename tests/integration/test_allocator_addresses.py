@@ -131,14 +131,11 @@ def test_an_owner_the_pool_does_not_allow_is_refused(asked: Asked):
     assert "shop/web-*" in error.message
 
 
-def test_a_freed_address_cools_down_before_a_stranger_gets_it(asked: Asked, engine: Engine):
+def test_a_freed_address_cools_down_before_a_stranger_gets_it(asked: Asked):
     first = asked.attach("bank/api-0")
     asked.release(first.attachment_id)
     assert only(asked.attach("bank/api-1")) != only(first)
-    with engine.begin() as connection:
-        connection.execute(
-            text("UPDATE allocations SET since = since - INTERVAL 121 SECOND WHERE state = 'free'")
-        )
+    asked.pass_time(121)
     assert only(asked.attach("bank/api-2")) == only(first)
 
 

@@ -1,5 +1,6 @@
 """What the allocator decides of an allocate, without a database."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from allocator.admission import choose_pool
-from allocator.ledger import Ledger, Place
+from allocator.ledger import Ledger, Place, Supply
 from allocator.model import Allocation, Network, Pool
 from allocator.policy import Attach, NoneFree, Repeat, Scene, attached_rows, decide_allocate
 from schemas.address import AddressAllocate
@@ -151,7 +152,7 @@ def test_a_missing_family_is_added_to_a_pinned_owner():
     dual = {"subnets": [{"cidr": "10.1.0.0/24"}, {"cidr": "fd00:1::/64"}]}
     network = replace(PROD, definition=NetworkDefinition.model_validate(dual))
     supplied = scene([row(state="waiting", attachment_id=None)], network)
-    supplied.ledger.offer(WEB.id, 6, [], [Place(1, ip_address("fd00:1::7"), WEB.id, 5)])
+    supplied.ledger.offer(WEB.id, 6, Supply(fresh=deque([Place(1, ip_address("fd00:1::7"), WEB.id, 5)])))
     decision = decide_allocate(ask(), supplied)
     assert isinstance(decision, Attach)
     assert [str(place.address) for place in decision.places] == ["10.1.0.10", "fd00:1::7"]
@@ -202,8 +203,8 @@ def fresh(address: str, pool: Pool) -> Place:
 
 
 def picked(pool: Pool, rows: list[Allocation], places: list[Place], owner: str = "shop/cart-1") -> str | None:
-    known = scene()
-    known.ledger.offer(pool.id, 4, rows, places)
+    known = scene(row for row in rows if row.owner == owner)
+    known.ledger.offer(pool.id, 4, Supply(deque(rows), deque(places)))
     try:
         decision = decide_allocate(ask(owner=owner, pool=pool.name), known)
     except NoneFree:
@@ -231,17 +232,16 @@ def test_cooldown_is_never_against_the_owners_own_address():
 
 def test_requests_of_one_batch_see_what_those_before_them_took():
     known = scene()
-    known.ledger.offer(
-        SHOP.id, 4, [free("10.1.0.9", 60)], [fresh("10.1.0.50", SHOP), fresh("10.1.0.51", SHOP)]
-    )
+    new = [fresh("10.1.0.50", SHOP), fresh("10.1.0.51", SHOP)]
+    known.ledger.offer(SHOP.id, 4, Supply(deque([free("10.1.0.9", 60)]), deque(new)))
     given = []
     for number in range(3):
         request = ask(owner=f"shop/cart-{number}", attachment_id=uuid4())
         decision = decide_allocate(request, known)
         assert isinstance(decision, Attach)
-        for new, place in zip(attached_rows(request, decision, PROD, NOW), decision.places, strict=True):
-            known.ledger.put(new, place)
-            given.append(str(new.address))
+        for taken, place in zip(attached_rows(request, decision, PROD, NOW), decision.places, strict=True):
+            known.ledger.put(taken, place)
+            given.append(str(taken.address))
     assert given == ["10.1.0.9", "10.1.0.50", "10.1.0.51"]
     with pytest.raises(NoneFree):
         decide_allocate(ask(owner="shop/cart-9", attachment_id=uuid4()), known)
