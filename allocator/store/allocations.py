@@ -5,7 +5,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, or_, select, tuple_, union_all
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from allocator import tables as t
 from allocator.model import Allocation
@@ -41,26 +52,44 @@ class Sought:
     """Node and container_id."""
 
 
+def _any_of(name: str) -> BindParameter[Any]:
+    return bindparam(name, expanding=True)
+
+
+# Built once: to build a statement costs more than to run it.
+_A = t.allocations.c
+_OF_ATTACHMENTS = rows().where(_A.attachment_id.in_(_any_of("attachments")))
+_OF_OWNERS = rows().where(_A.network_id == bindparam("network_id"), _A.owner.in_(_any_of("owners")))
+_OF_BOTH = union_all(_OF_ATTACHMENTS, _OF_OWNERS)
+_AT = rows().where(_A.network_id == bindparam("network_id"), _A.address.in_(_any_of("addresses")))
+_OF_CONTAINERS = rows().where(
+    tuple_(_A.node, _A.container_id).in_(_any_of("containers")), _A.network_id == bindparam("network_id")
+)
+
+
 def known(
     connection: Connection, attachments: Collection[UUID], sought: Mapping[int, Sought]
 ) -> list[Allocation]:
     """All that is sought, by network, and what these attachments have in any network. Rows may repeat."""
-    a = t.allocations.c
-    parts: list[Select[Any]] = []
-    if attachments:
-        parts.append(rows().where(a.attachment_id.in_(attachments)))
+    found: list[Allocation] = []
+    asked = {"attachments": list(attachments)}
     for network_id, wanted in sought.items():
         if wanted.owners:
-            parts.append(rows().where(a.network_id == network_id, a.owner.in_(wanted.owners)))
+            of_owners = {"network_id": network_id, "owners": list(wanted.owners)}
+            if asked["attachments"]:
+                found += read(connection.execute(_OF_BOTH, asked | of_owners))
+                asked["attachments"] = []
+            else:
+                found += read(connection.execute(_OF_OWNERS, of_owners))
         if wanted.addresses:
-            parts.append(rows().where(a.network_id == network_id, a.address.in_(wanted.addresses)))
+            at_ = {"network_id": network_id, "addresses": list(wanted.addresses)}
+            found += read(connection.execute(_AT, at_))
         if wanted.containers:
-            pairs = tuple_(a.node, a.container_id).in_(wanted.containers)
-            parts.append(rows().where(pairs, a.network_id == network_id))
-    if not parts:
-        return []
-    statement = parts[0] if len(parts) == 1 else union_all(*parts)
-    return read(connection.execute(statement))
+            of_containers = {"network_id": network_id, "containers": list(wanted.containers)}
+            found += read(connection.execute(_OF_CONTAINERS, of_containers))
+    if asked["attachments"]:
+        found += read(connection.execute(_OF_ATTACHMENTS, asked))
+    return found
 
 
 def on_node(connection: Connection, node: str) -> list[Allocation]:

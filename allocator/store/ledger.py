@@ -7,16 +7,19 @@ network notwithstanding, the transaction is taken back and run again.
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, bindparam, update
 
 from allocator import tables as t
 from allocator.database import Conflict
 from allocator.ledger import Ledger, RangeChange
 from allocator.model import Allocation
 
-_NEW = tuple(field.name for field in fields(Allocation) if field.name != "id")
+_CONVERTED = ("id", "address", "attachment_id")
+_NEW = tuple(field.name for field in fields(Allocation) if field.name not in _CONVERTED)
+_plain = attrgetter(*_NEW)
 _SET = ("since", "owner", "pinned_owner", "ifname", "mac", "node", "container_id")
 _UNIQUE = ("pinned_owner", "mac", "attachment_id")
 """Columns whose values two rows must not have at once, be it between two statements."""
@@ -32,13 +35,21 @@ def write(connection: Connection, ledger: Ledger) -> None:
     for start in range(0, len(changed), _AT_ONCE):
         _update(connection, changed[start : start + _AT_ONCE])
     if added:
-        connection.execute(insert(t.allocations), [_new(row) for row in added])
+        # Not Core, which would take as long again to bind the values.
+        connection.exec_driver_sql(_INSERT, [_new(row) for row in added])
     for change in ledger.ranges():
         _write_range(connection, change)
 
 
-def _new(row: Allocation) -> dict[str, Any]:
-    return {"family": row.family, **{name: getattr(row, name) for name in _NEW}}
+_INSERT = (
+    f"INSERT INTO allocations ({', '.join(_NEW)}, address, attachment_id, family) "  # noqa: S608  no input
+    f"VALUES ({', '.join(['%s'] * (len(_NEW) + 3))})"
+)
+
+
+def _new(row: Allocation) -> tuple[Any, ...]:
+    attachment_id = row.attachment_id.bytes if row.attachment_id is not None else None
+    return (*_plain(row), t.stored(row.address), attachment_id, row.family)
 
 
 def _vacate(connection: Connection, changed: Sequence[Change], added: Iterable[Allocation]) -> None:
@@ -89,9 +100,14 @@ def _update_statement(rows: int) -> str:
     )
 
 
+_R = t.ranges.c
+_COUNT = update(t.ranges).where(_R.id == bindparam("range_id")).values(used=_R.used + bindparam("by"))
+_MOVE = _COUNT.values(cursor=bindparam("to", type_=t.AddressType))
+
+
 def _write_range(connection: Connection, change: RangeChange) -> None:
-    r = t.ranges.c
-    values: dict[str, Any] = {"used": r.used + change.used}
+    values = {"range_id": change.range_id, "by": change.used}
     if change.moves_cursor:
-        values["cursor"] = change.cursor
-    connection.execute(update(t.ranges).where(r.id == change.range_id).values(**values))
+        connection.execute(_MOVE, values | {"to": change.cursor})
+    else:
+        connection.execute(_COUNT, values)

@@ -150,9 +150,12 @@ def redefine(connection: Connection, network_id: int, definition: NetworkDefinit
     )
 
 
+_SET_SEQ = update(t.networks).where(t.networks.c.id == bindparam("network")).values(seq=bindparam("last"))
+
+
 def set_seq(connection: Connection, network_id: int, seq: int) -> None:
     """Write down the last seq that was given out."""
-    connection.execute(update(t.networks).where(t.networks.c.id == network_id).values(seq=seq))
+    connection.execute(_SET_SEQ, {"network": network_id, "last": seq})
 
 
 def add_subnets(connection: Connection, network_id: int, subnets: Sequence[Subnet]) -> None:
