@@ -6,9 +6,9 @@ from base64 import b64decode
 from functools import lru_cache
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractIncomingMessage
 from pydantic import ValidationError
 
+from broker.frames import Arrived
 from broker.topology import REPLY_QUEUE, request_name, routing_key
 from schemas.errors import Code, ServiceError
 from schemas.message import MAX_BODY_BYTES, Answer, Request
@@ -66,7 +66,7 @@ def encode_request(
     )
 
 
-def decode(message: AbstractIncomingMessage) -> Request:
+def decode(message: Arrived) -> Request:
     """The request in a message whose sender the broker vouches for.
 
     Raises `sender_forbidden`, `unknown_request`, `too_large`, `unsupported_version`, `unreadable` or
@@ -88,7 +88,9 @@ def decode(message: AbstractIncomingMessage) -> Request:
     return request
 
 
-def _check_sender(message: AbstractIncomingMessage) -> None:
+def _check_sender(message: Arrived) -> None:
+    if not message.readable:
+        raise ServiceError(Code.UNREADABLE, "the message's properties or its routing key are no UTF-8 text")
     if not message.user_id:
         raise ServiceError(
             Code.SENDER_FORBIDDEN,
@@ -101,7 +103,7 @@ def _check_sender(message: AbstractIncomingMessage) -> None:
         )
 
 
-def _request_type(message: AbstractIncomingMessage) -> type[Request]:
+def _request_type(message: Arrived) -> type[Request]:
     name = request_name(message.routing_key)
     request_type = REQUESTS.get(name) if name else None
     if request_type is None:
@@ -119,7 +121,7 @@ def _request_type(message: AbstractIncomingMessage) -> type[Request]:
     return request_type
 
 
-def _check_version(message: AbstractIncomingMessage, request_type: type[Request]) -> None:
+def _check_version(message: Arrived, request_type: type[Request]) -> None:
     version = message.headers.get(VERSION_HEADER)
     if type(version) is int and 1 <= version <= request_type.VERSION:
         return
@@ -153,7 +155,7 @@ def encode_answer(
 ) -> Message:
     """The reply to a request: its result, its error, or an answer that was stored as a whole."""
     return Message(
-        _answer_body(answer),
+        answer_body(answer),
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.NOT_PERSISTENT,
         type=request,
@@ -161,7 +163,8 @@ def encode_answer(
     )
 
 
-def _answer_body(answer: Answer | Body | ServiceError) -> bytes:
+def answer_body(answer: Answer | Body | ServiceError) -> bytes:
+    """The body of the reply to a request."""
     if isinstance(answer, ServiceError):
         # An error's fields may be of any type: what JSON has no word for goes as text.
         return Answer(error=answer.body()).model_dump_json(fallback=str).encode()

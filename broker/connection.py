@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aio_pika
 import structlog
@@ -18,6 +18,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
+from broker.wire import Wire
 from schemas.errors import Code, ServiceError
 
 CONNECT_S = 5.0
@@ -108,6 +109,15 @@ async def close_quietly(thing: AbstractChannel | AbstractConnection | None) -> N
         log.debug("close failed", reason=explain_loss(error))
 
 
+class _Connection(aio_pika.Connection):
+    """A plain connection whose socket can be reached."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wire = Wire()
+        self.kwargs["transport_factory"] = self.wire  # what aio-pika gives to aiormq.connect
+
+
 class Link:
     """One connection for as many channels as are asked for.
 
@@ -119,7 +129,7 @@ class Link:
         parsed = parse_url(url)
         self._url = parsed.update_query({"name": name, "heartbeat": str(HEARTBEAT_S)})
         self._name = name
-        self._connection: AbstractConnection | None = None
+        self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._backoff = Backoff()
         self.user = parsed.user or ""
@@ -145,7 +155,7 @@ class Link:
         """Whether there is a connection that was not lost."""
         return self._connection is not None and not _is_lost(self._connection)
 
-    async def connection(self) -> AbstractConnection:
+    async def _connected(self) -> _Connection:
         """The connection; waits for as long as it takes to have one."""
         while True:
             async with self._connecting:
@@ -161,7 +171,8 @@ class Link:
         await close_quietly(lost)
         try:
             async with asyncio.timeout(CONNECT_S + 1):
-                connection = await aio_pika.connect(str(self._url), timeout=CONNECT_S)
+                connection = _Connection(self._url)
+                await connection.connect(timeout=CONNECT_S)
         except BaseException as error:
             if not is_loss(error):
                 raise
@@ -184,7 +195,11 @@ class Link:
         With `confirms`, a publish returns when the broker has the message, and raises where it went nowhere.
         Raises one of `LOST`.
         """
-        connection = await self.connection()
+        return (await self.wired_channel(confirms=confirms))[0]
+
+    async def wired_channel(self, *, confirms: bool) -> tuple[AbstractChannel, Wire]:
+        """As `channel`, and the wire of its connection."""
+        connection = await self._connected()
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         try:
             async with asyncio.timeout(OPEN_S):
@@ -192,11 +207,11 @@ class Link:
         except BaseException:
             await close_quietly(channel)
             raise
-        return channel
+        return channel, connection.wire
 
     async def writable(self) -> bool:
         """Whether the broker takes messages: False while one of its alarms blocks this connection."""
-        transport = (await self.connection()).transport
+        transport = (await self._connected()).transport
         try:
             async with asyncio.timeout(0.01):
                 if transport is not None:

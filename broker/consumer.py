@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
 
-from broker.codec import decode, encode_answer, is_reply_queue
+from broker.codec import answer_body, decode, is_reply_queue
 from broker.connection import OPEN_S, Backoff, Link, explain_loss, is_loss
 from broker.deadletters import dead_letter
-from broker.intake import ChannelLost, intake
+from broker.frames import Arrived
+from broker.intake import Intake, intake
 from broker.outcome import (
     DEFERRED,
     Authorize,
@@ -30,7 +30,7 @@ from broker.outcome import (
     Unavailable,
     Verdict,
 )
-from broker.outlet import Outlet, Unroutable
+from broker.outlet import Answered, Outlet, Replies, Unroutable
 from broker.serving import Serving, internal
 from broker.topology import DEAD, request_name
 from schemas.errors import ServiceError
@@ -128,10 +128,9 @@ class _Consumer:
         self._serving = serving
         self._authorize = authorize
         self._source, self._target = source, target
-        self._replies = Outlet(target, confirms=False)
-        self._letters = Outlet(target, confirms=True)
+        self._replies = Replies(target)
+        self._letters = Outlet(target)
         self._backoff = Backoff(longest_s=2.0)
-        self._lost_idle = False
         self._log = log.bind(queue=plan.name)
 
     async def run(self) -> None:
@@ -153,25 +152,9 @@ class _Consumer:
             self._serving.close()
 
     async def _consume(self) -> None:
-        """One channel's time. Returns after a careful start, to go on at full width.
-
-        A message that aio-pika cannot even parse takes the connection down, and everything that was
-        prefetched with it comes one delivery closer to its limit. So after a channel that was lost with
-        nothing settled, messages are taken one by one, until one comes that never came before: RabbitMQ
-        serves what was given back first, and giving a part of it back again would put that part last.
-        """
-        careful, self._lost_idle = self._lost_idle, False
-        prefetch, batch = (1, 1) if careful else (self._plan.prefetch, self._plan.batch)
-        async with intake(self._source, self._plan.name, prefetch=prefetch) as taken:
-            settled = new = False
-            while not (careful and new):
-                try:
-                    messages = await taken.take(batch)
-                except ChannelLost:
-                    self._lost_idle = not settled
-                    raise
-                await self._handle(messages)
-                settled, new = True, not messages[-1].redelivered
+        async with intake(self._source, self._plan.name, prefetch=self._plan.prefetch) as taken:
+            while True:
+                await self._handle(taken, await taken.take(self._plan.batch))
                 self._backoff.reset()
 
     async def _until_able(self) -> None:
@@ -181,7 +164,7 @@ class _Consumer:
             able = await self._serving.is_able() and await self._target.writable()
         self._log.info("consumes again")
 
-    async def _handle(self, messages: Sequence[AbstractIncomingMessage]) -> None:
+    async def _handle(self, taken: Intake, messages: Sequence[Arrived]) -> None:
         if not await self._target.writable():
             raise Unavailable("RabbitMQ takes no messages: see `rabbitmqctl list_alarms`")
         # Each giving back counts as a delivery, and at the limit RabbitMQ makes a dead letter of a message.
@@ -196,15 +179,15 @@ class _Consumer:
         except Exception as error:
             self._log.warning("batch failed, each request alone", size=len(messages), reason=repr(error))
             for message, item in zip(messages, read, strict=True):
-                await self._settle([message], [await self._alone(item, held)])
+                await self._settle(taken, [message], [await self._alone(item, held)])
         else:
             verdicts = [next(outcomes) if isinstance(item, Delivery) else item for item in read]
-            await self._settle(messages, verdicts)
+            await self._settle(taken, messages, verdicts)
 
     async def _alone(self, item: Delivery | Broken | Failed, held: Backoff | None) -> Verdict:
         return await self._serving.alone(item, held=held) if isinstance(item, Delivery) else item
 
-    def _read(self, message: AbstractIncomingMessage) -> Delivery | Broken | Failed:
+    def _read(self, message: Arrived) -> Delivery | Broken | Failed:
         try:
             request = decode(message)
             delivery = Delivery(
@@ -222,28 +205,28 @@ class _Consumer:
             return Failed(internal(error))
         return delivery
 
-    async def _settle(self, messages: Sequence[AbstractIncomingMessage], verdicts: Sequence[Verdict]) -> None:
+    async def _settle(self, taken: Intake, messages: Sequence[Arrived], verdicts: Sequence[Verdict]) -> None:
         """Replies and dead letters of consecutive messages, then one ack. Raises where one was not taken."""
+        answers: list[Answered] = []
+        deaths: list[tuple[Arrived, ServiceError]] = []
         for message, verdict in zip(messages, verdicts, strict=True):
-            await self._settle_one(message, verdict)
-        async with asyncio.timeout(OPEN_S):
-            await messages[-1].ack(multiple=True)
-
-    async def _settle_one(self, message: AbstractIncomingMessage, verdict: Verdict) -> None:
-        reply_to = message.reply_to if message.reply_to and is_reply_queue(message.reply_to) else None
-        settlement = settle(verdict, awaited=reply_to is not None, dead_letters=self._plan.dead_letters)
-        self._tell(message, verdict, settlement)
-        if settlement.answer is not None and reply_to is not None:
-            name = request_name(message.routing_key)
-            answer = encode_answer(settlement.answer, request=name, correlation_id=message.correlation_id)
-            await self._replies.publish(
-                answer, exchange="", key=reply_to, mandatory=False, timeout_s=_PUBLISH_S
-            )
-        if settlement.death is not None:
-            letter = dead_letter(message, settlement.death)
+            reply_to = message.reply_to if message.reply_to and is_reply_queue(message.reply_to) else None
+            settlement = settle(verdict, awaited=reply_to is not None, dead_letters=self._plan.dead_letters)
+            self._tell(message, verdict, settlement)
+            if settlement.answer is not None and reply_to is not None:
+                name, body = request_name(message.routing_key), answer_body(settlement.answer)
+                answers.append(Answered(reply_to, message.correlation_id, name, body))
+            if settlement.death is not None:
+                deaths.append((message, settlement.death))
+        if answers:
+            await self._replies.send(answers, timeout_s=_PUBLISH_S)
+        for message, error in deaths:
+            letter = dead_letter(message, error)
             await self._letters.publish(letter, exchange=DEAD, key="", mandatory=True, timeout_s=_PUBLISH_S)
+        async with asyncio.timeout(OPEN_S):
+            await taken.ack(messages[-1])
 
-    def _tell(self, message: AbstractIncomingMessage, verdict: Verdict, settlement: Settlement) -> None:
+    def _tell(self, message: Arrived, verdict: Verdict, settlement: Settlement) -> None:
         if isinstance(verdict, Reply | Deferred):
             return
         self._log.warning(
@@ -256,6 +239,6 @@ class _Consumer:
         )
 
 
-def _times_delivered(message: AbstractIncomingMessage) -> int:
+def _times_delivered(message: Arrived) -> int:
     count = message.headers.get("x-delivery-count")
     return count if isinstance(count, int) else 0

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractIncomingMessage
 
 from broker.codec import VERSION_HEADER
+from broker.frames import Arrived
 from schemas.errors import ServiceError
 
 REASON = "x-moorage-reason"
@@ -20,7 +20,7 @@ DEATHS = "x-moorage-deaths"
 _REASON_LENGTH = 500
 
 
-def dead_letter(message: AbstractIncomingMessage, error: ServiceError) -> Message:
+def dead_letter(message: Arrived, error: ServiceError) -> Message:
     """`message` ready for `moorage.dead`: who sent it where, why it died, since when and how often.
 
     The sender travels in a header, because the broker takes no foreign `user_id`. Headers that are not ours
@@ -41,7 +41,7 @@ def dead_letter(message: AbstractIncomingMessage, error: ServiceError) -> Messag
     )
 
 
-def _headers(message: AbstractIncomingMessage, error: ServiceError, now: datetime) -> dict[str, Any]:
+def _headers(message: Arrived, error: ServiceError, now: datetime) -> dict[str, Any]:
     headers: dict[str, Any] = {
         REASON: error.message[:_REASON_LENGTH],
         CODE: str(error.code),

@@ -1,12 +1,17 @@
-"""A channel to publish on, opened again whenever it was lost."""
+"""Channels to publish on, opened again whenever they were lost: one with confirms, one for replies."""
 
 import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 
 from aio_pika import Message
-from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import PublishError
 
+from broker.codec import CONTENT_TYPE
 from broker.connection import Link, close_quietly, explain_loss, is_loss
+from broker.frames import publish
+from broker.wire import Wire
 from schemas.errors import Code, ServiceError
 
 
@@ -14,30 +19,33 @@ class Unroutable(Exception):
     """The broker took the message and had no queue to put it in."""
 
 
-class Outlet:
-    """Publishes on one channel; with `confirms`, `publish` returns once the broker has the message."""
+class _Channel:
+    """The channel, opened again whenever it was lost."""
 
     def __init__(self, link: Link, *, confirms: bool) -> None:
         self._link = link
         self._confirms = confirms
-        self._channel: AbstractChannel | None = None
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._open: tuple[AbstractChannel, Wire] | None = None
         self._opening = asyncio.Lock()
 
-    async def publish(
-        self, message: Message, *, exchange: str, key: str, mandatory: bool, timeout_s: float
-    ) -> None:
-        """Publish within `timeout_s` seconds, the wait for a connection included.
+    async def get(self) -> tuple[AbstractChannel, Wire]:
+        """Raises one of `connection.LOST`."""
+        if self._open is None or not self._is_good(self._open[0]):
+            async with self._opening:
+                if self._open is None or not self._is_good(self._open[0]):
+                    lost, self._open = self._open, None
+                    await close_quietly(lost[0] if lost else None)
+                    self._open = await self._link.wired_channel(confirms=self._confirms)
+        return self._open
 
-        Raises `Unroutable` where `mandatory` was given in vain, and `unavailable`: whether the broker has
-        the message is then not known.
-        """
+    def _is_good(self, channel: AbstractChannel) -> bool:
+        return not channel.is_closed and self._link.is_open
+
+    async def within(self, seconds: float, sending: Awaitable[None]) -> None:
+        """`sending`, in time. Raises `unavailable`: whether the broker has the message is then not known."""
         try:
-            async with asyncio.timeout(timeout_s):
-                target = await self._exchange(exchange)
-                await target.publish(message, key, mandatory=mandatory)
-        except PublishError as error:
-            raise Unroutable(f"no queue takes {key} from {exchange or 'the default exchange'}") from error
+            async with asyncio.timeout(seconds):
+                await sending
         except BaseException as error:
             if is_loss(error):
                 raise self._lost(error) from error
@@ -53,20 +61,70 @@ class Outlet:
             "`rabbitmqctl list_alarms` for memory or disk alarms",
         )
 
-    async def _exchange(self, name: str) -> AbstractExchange:
-        found = self._exchanges.get(name)
-        if found is not None and self._channel is not None and not self._channel.is_closed:
-            return found
-        async with self._opening:
-            channel = await self._open()
-            exchange = await channel.get_exchange(name, ensure=False)
-            self._exchanges[name] = exchange
-            return exchange
 
-    async def _open(self) -> AbstractChannel:
-        if self._channel is None or self._channel.is_closed or not self._link.is_open:
-            lost, self._channel = self._channel, None
-            self._exchanges.clear()
-            await close_quietly(lost)
-            self._channel = await self._link.channel(confirms=self._confirms)
-        return self._channel
+class Outlet:
+    """Publishes with confirms: `publish` returns once the broker has the message."""
+
+    def __init__(self, link: Link) -> None:
+        self._channel = _Channel(link, confirms=True)
+
+    async def publish(
+        self, message: Message, *, exchange: str, key: str, mandatory: bool, timeout_s: float
+    ) -> None:
+        """Publish within `timeout_s` seconds, the wait for a connection included.
+
+        Raises `Unroutable` where `mandatory` was given in vain, and `unavailable`: whether the broker has
+        the message is then not known.
+        """
+        await self._channel.within(timeout_s, self._publish(message, exchange, key, mandatory))
+
+    async def _publish(self, message: Message, exchange: str, key: str, mandatory: bool) -> None:
+        channel, _ = await self._channel.get()
+        target = await channel.get_exchange(exchange, ensure=False)
+        try:
+            await target.publish(message, key, mandatory=mandatory)
+        except PublishError as error:
+            raise Unroutable(f"no queue takes {key} from {exchange or 'the default exchange'}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer on its way to the reply queue of whoever asked."""
+
+    reply_to: str
+    correlation_id: str | None
+    request: str | None
+    body: bytes
+
+
+class Replies:
+    """Publishes answers, without confirms: a caller that hears nothing asks again."""
+
+    def __init__(self, link: Link) -> None:
+        self._channel = _Channel(link, confirms=False)
+
+    async def send(self, answers: Sequence[Answered], *, timeout_s: float) -> None:
+        """Send all of them in one go within `timeout_s` seconds, the wait for a connection included.
+
+        Returns when they are on their way. Raises `unavailable`: how many of them are is then not known.
+        """
+        await self._channel.within(timeout_s, self._send(answers))
+
+    async def _send(self, answers: Sequence[Answered]) -> None:
+        channel, wire = await self._channel.get()
+        underlay = await channel.get_underlay_channel()
+        frame_max = underlay.connection.connection_tune.frame_max
+        await wire.send(
+            b"".join(
+                publish(
+                    underlay.number,
+                    answer.reply_to,
+                    answer.body,
+                    content_type=CONTENT_TYPE,
+                    correlation_id=answer.correlation_id,
+                    kind=answer.request,
+                    frame_max=frame_max,
+                )
+                for answer in answers
+            )
+        )

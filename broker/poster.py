@@ -23,7 +23,7 @@ class Poster:
     """Publishes with confirms on a connection of its own."""
 
     def __init__(self, link: Link) -> None:
-        self._outlet = Outlet(link, confirms=True)
+        self._outlet = Outlet(link)
 
     async def answer(self, reply_to: str, correlation_id: str, request_name: str, answer: Answer) -> None:
         """Deliver a job's answer; returns once the broker has it. Raises `unavailable`.

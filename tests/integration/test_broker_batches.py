@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-import aio_pika
 import pytest
 
 from broker import topology
 from broker.consumer import Delivery, QueuePlan, Refused
+from broker.intake import Intake
 from broker.management import Management
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkList
@@ -24,7 +24,6 @@ from tests.integration.brokering import (
     Script,
     anybody,
     consuming,
-    counts,
     hand,
     nothing_left,
     ready,
@@ -123,14 +122,14 @@ async def test_the_reply_goes_out_before_the_ack_and_the_ack_comes_last(
 ) -> None:
     acking, never = asyncio.Event(), asyncio.Event()
 
-    async def ack(_: Any, multiple: bool = False) -> None:
+    async def ack(_: Any, message: Any) -> None:
         acking.set()
         await never.wait()
 
     script = Script()
     async with hand(broker.node) as sender:
         with monkeypatch.context() as patched:
-            patched.setattr(aio_pika.IncomingMessage, "ack", ack)
+            patched.setattr(Intake, "ack", ack)
             async with consuming(broker, script):
                 await sender.publish(release("c1"), answer_to=REPLY)
                 assert (await sender.answer()).error is None
@@ -164,27 +163,28 @@ async def test_a_stopped_consumer_lets_its_transaction_end_and_gives_the_rest_ba
     assert await ready(broker, PARTITION_QUEUE) == 1, "it was not acked, so it comes again"
 
 
-async def test_a_message_that_cannot_even_be_parsed_takes_no_other_along(own_broker: Broker) -> None:
-    """Properties that are no UTF-8 break aio-pika's connection; the queue's delivery limit ends that."""
-    broker = own_broker
-    with Management(broker.management_url) as api:
-        arguments = {**topology.shared_queues()[1].arguments, "x-delivery-limit": 4}
-        api.delete("queues", broker.vhost, PARTITION_QUEUE)
-        api.put("queues", broker.vhost, PARTITION_QUEUE, body={"durable": True, "arguments": arguments})
-        body = {"routing_key": f"{topology.partition('prod')}.#", "arguments": {}}
-        api.post("bindings", broker.vhost, "e", topology.REQUESTS_EXCHANGE, "q", PARTITION_QUEUE, body=body)
+@pytest.mark.parametrize("answer_to", [REPLY, None], ids=["awaited", "not awaited"])
+@pytest.mark.parametrize("field", ["correlation_id", "message_id", "content_type", "app_id"])
+async def test_properties_that_are_no_text_are_a_dead_letter_and_harm_nobody_else(
+    broker: Broker, field: str, answer_to: str | None
+) -> None:
+    """aio-pika would lose its connection over them, again and again, with all that was prefetched."""
     script = Script()
     others = [f"c{i}" for i in range(20)]
     async with hand(broker.node) as sender:
-        await sender.publish(release("bad"), correlation_id=_NotText("\udcff\udcfe"))
+        await sender.publish(release("bad"), answer_to=answer_to, **{field: _NotText("\udcffx\udcfe")})
         for container in others:
             await sender.publish(release(container))
         async with consuming(broker, script):
-            await until(lambda: counts(ready(broker, topology.DEAD), 1))  # RabbitMQ itself puts it there
+            [letter] = await take(broker, topology.DEAD, 1)
             await until(lambda: len(script.applied) == 20)
+        if answer_to:
+            assert (await sender.answer()).error.code == Code.UNREADABLE
     assert script.applied == others
-    assert await ready(broker, PARTITION_QUEUE) == 0
-    assert await ready(broker, topology.DEAD) == 1
+    assert letter.headers["x-moorage-code"] == Code.UNREADABLE
+    assert letter.headers["x-moorage-sender"] == "node.n1"
+    assert getattr(letter, field) == "x"
+    await nothing_left(broker)
 
 
 class _NotText(str):

@@ -1,15 +1,14 @@
 """The failure table, row by row, and the headers of a dead letter."""
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aio_pika.abc import AbstractIncomingMessage
 
 from broker.connection import masked, parse_url
 from broker.consumer import DEFERRED, Dropped, Refused, Reply, settle
 from broker.deadletters import dead_letter
+from broker.frames import Arrived
 from broker.outcome import Broken, Failed, Verdict
 from schemas.address import Released
 from schemas.errors import Code, ServiceError
@@ -52,32 +51,22 @@ def test_a_query_is_never_a_dead_letter(verdict: Verdict, awaited: bool) -> None
     assert (settled.answer is not None) == awaited
 
 
-@dataclass
-class Arrived:
-    """The part of an incoming message that a dead letter is made of."""
-
-    body: bytes = b"\xff" * 70_000
-    headers: dict[str, Any] = field(default_factory=dict)
-    user_id: str | None = "node.n1"
-    routing_key: str | None = "0.address.release"
-    reply_to: str | None = "somewhere"
-    content_type: str | None = "application/json"
-    content_encoding: str | None = None
-    type: str | None = "address.release"
-    message_id: str | None = "m1"
-    correlation_id: str | None = "c1"
-    timestamp: datetime | None = None
-    app_id: str | None = None
-
-
-def letter_of(arrived: Arrived) -> Any:
-    message: AbstractIncomingMessage = arrived  # type: ignore[assignment]
-    return dead_letter(message, NO)
+def letter_of(**parts: Any) -> Any:
+    usual: dict[str, Any] = {
+        "body": b"\xff" * 70_000,
+        "user_id": "node.n1",
+        "routing_key": "0.address.release",
+        "reply_to": "somewhere",
+        "type": "address.release",
+        "message_id": "m1",
+        "correlation_id": "c1",
+    }
+    return dead_letter(Arrived(**(usual | parts)), NO)
 
 
 def test_a_dead_letter_tells_its_story_and_keeps_its_body() -> None:
     before = datetime.now(UTC)
-    letter = letter_of(Arrived(headers={"schema_version": 1}))
+    letter = letter_of(headers={"schema_version": 1})
     assert letter.body == b"\xff" * 70_000
     first = datetime.fromisoformat(letter.headers.pop("x-moorage-first-death"))
     assert abs((first - before).total_seconds()) < 5
@@ -94,9 +83,7 @@ def test_a_dead_letter_tells_its_story_and_keeps_its_body() -> None:
 
 
 def test_a_second_death_keeps_the_time_of_the_first_and_counts_on() -> None:
-    once = letter_of(
-        Arrived(headers={"x-moorage-deaths": 2, "x-moorage-first-death": "2026-01-02T03:04:05Z"})
-    )
+    once = letter_of(headers={"x-moorage-deaths": 2, "x-moorage-first-death": "2026-01-02T03:04:05Z"})
     assert once.headers["x-moorage-deaths"] == 3
     assert once.headers["x-moorage-first-death"] == "2026-01-02T03:04:05Z"
 
@@ -111,7 +98,7 @@ def test_a_second_death_keeps_the_time_of_the_first_and_counts_on() -> None:
     ],
 )
 def test_headers_that_a_sender_made_up_are_not_believed(forged: dict[str, Any]) -> None:
-    headers = letter_of(Arrived(headers=forged)).headers
+    headers = letter_of(headers=forged).headers
     assert headers["x-moorage-deaths"] == 1
     assert headers["x-moorage-sender"] == "node.n1"
     assert len(headers["x-moorage-first-death"]) < 40

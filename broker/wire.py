@@ -1,0 +1,162 @@
+"""The socket under a connection: deliveries are taken off it before aiormq sees them, replies put onto it.
+
+aiormq lets its caller make the transport. Ours is asyncio's own but for a reader that hands the deliveries of
+chosen channels to a function, as they come, and everything else to aiormq.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPConnectionError
+from yarl import URL
+
+from broker.frames import (
+    A_HEARTBEAT,
+    BODY,
+    DELIVER,
+    END,
+    HEAD,
+    HEADER,
+    HEARTBEAT,
+    METHOD,
+    Arrived,
+    body_size,
+    read_delivery,
+)
+
+Sink = Callable[[Arrived], None]
+
+_LIMIT = 1 << 16
+_SIGN_OF_LIFE_S = 1.0
+
+
+class Wire(TransportFactory):
+    """The transport of one connection, for aiormq to make, and for us to reach past it."""
+
+    def __init__(self) -> None:
+        self._reader: Tap | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As asyncio.open_connection, which has no place for a reader of one's own."""
+        provider = kwargs.pop("ssl_context_provider")
+        context: ssl.SSLContext | None = await provider.get_context() if url.scheme == "amqps" else None
+        loop = asyncio.get_running_loop()
+        reader = Tap(limit=_LIMIT, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs
+            )
+        except OSError as error:
+            raise AMQPConnectionError(*error.args) from error
+        self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        return reader, self._writer
+
+    def divert(self, channel: int, sink: Sink) -> None:
+        """From now on `sink` gets the deliveries of this channel, for as long as the connection lasts."""
+        if self._reader is None:
+            raise RuntimeError("there is no connection yet")
+        self._reader.divert(channel, sink)
+
+    async def send(self, data: bytes) -> None:
+        """Write whole frames of channels that are open; waits while the other side takes no more.
+
+        Raises `ConnectionResetError`.
+        """
+        if self._writer is None or self._writer.is_closing():
+            raise ConnectionResetError("the connection is closed")
+        self._writer.write(data)
+        await self._writer.drain()
+
+
+class Tap(asyncio.StreamReader):
+    """A stream that the deliveries of some channels are taken out of."""
+
+    def __init__(self, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=limit, loop=loop)
+        self._clock = loop.time
+        self._taking: dict[int, _Deliveries] = {}
+        self._rest = b""
+        self._framed = True
+        self._passed_at = 0.0
+
+    def divert(self, channel: int, sink: Sink) -> None:
+        """From now on `sink` gets the deliveries of this channel."""
+        self._taking[channel] = _Deliveries(sink)
+
+    def feed_data(self, data: Any) -> None:
+        """Called by asyncio with the bytes that have come in."""
+        if not self._framed:
+            super().feed_data(data)
+            return
+        if self._rest:
+            data = self._rest + data
+        at = passed = 0
+        while len(data) - at >= HEAD.size:
+            kind, channel, size = HEAD.unpack_from(data, at)
+            end = at + HEAD.size + size
+            if not METHOD <= kind <= HEARTBEAT:
+                self._framed = False  # no AMQP, or another version of it: aiormq shall say so
+                break
+            if len(data) <= end:
+                break
+            taking = self._taking.get(channel)
+            if taking is not None and taking.take(kind, data[at + HEAD.size : end]):
+                self._pass(data[passed:at])
+                passed = end + len(END)
+            at = end + len(END)
+        if not self._framed:
+            at = len(data)
+        self._pass(data[passed:at])
+        self._rest = data[at:]
+        self._show_life()
+
+    def feed_eof(self) -> None:
+        """Called by asyncio at the end."""
+        self._pass(self._rest)
+        self._rest = b""
+        super().feed_eof()
+
+    def _pass(self, data: bytes) -> None:
+        if data:
+            self._passed_at = self._clock()
+            super().feed_data(data)
+
+    def _show_life(self) -> None:
+        """Where all that comes is taken out, aiormq would think that the connection is stuck."""
+        if self._passed_at and self._clock() - self._passed_at > _SIGN_OF_LIFE_S:
+            self._pass(A_HEARTBEAT)
+
+
+class _Deliveries:
+    """The frames of one channel's deliveries, put together."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._method: bytes | None = None
+        self._header = b""
+        self._body: list[bytes] = []
+        self._missing = 0
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Whether the frame belongs to a delivery."""
+        if kind == METHOD:
+            if not payload.startswith(DELIVER):
+                return False
+            self._method, self._body = payload, []
+            return True
+        if self._method is None:
+            return False
+        if kind == HEADER:
+            self._header, self._missing = payload, body_size(payload)
+        elif kind == BODY:
+            self._body.append(payload)
+            self._missing -= len(payload)
+        if self._missing <= 0:
+            method, self._method = self._method, None
+            self._sink(read_delivery(method, self._header, b"".join(self._body)))
+        return True
