@@ -4,104 +4,15 @@ Everything that the requests of a batch may need is put in first; then each requ
 what is here, and sees what those before it changed; at the end the changes are written together.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from allocator.model import Allocation, Range, following
+from allocator.model import Allocation
+from allocator.supply import Key, Place, Supply, key_of, place_of_row
 from schemas.fields import IPAddress
-
-Key = tuple[int, IPAddress]
-"""An address in a network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An address that can be given to somebody: its row, if it was ever used, and the range it lies in.
-
-    `next` is the cursor of the range once a never-used address is taken from it; None where the cursor stays.
-    """
-
-    network_id: int
-    address: IPAddress
-    pool_id: int
-    range_id: int
-    row: Allocation | None = None
-    moves_cursor: bool = False
-    next: IPAddress | None = None
-
-    def blank(self, now: datetime) -> Allocation:
-        """The row that this becomes, before anybody has it."""
-        if self.row is not None:
-            return self.row
-        return Allocation(
-            id=0,
-            range_id=self.range_id,
-            pool_id=self.pool_id,
-            network_id=self.network_id,
-            address=self.address,
-            state="free",
-            since=now,
-        )
-
-
-@dataclass(slots=True)
-class Supply:
-    """What can be picked from one family of one pool: as much as the batch may need."""
-
-    free: deque[Allocation] = field(default_factory=deque)
-    """Free rows, the longest free first. One that changed since is passed over."""
-    fresh: deque[Place] = field(default_factory=deque)
-    """Never-used addresses, in order. One that has a row by now is passed over."""
-    all_free: bool = False
-    """Whether these are all free rows of the pool, not only the longest free ones."""
-    all_fresh: bool = False
-    """Whether these are all never-used addresses of the pool."""
-
-    def suffices(self, picks: int, cooled: datetime) -> bool:
-        """Whether so many picks come out as if everything were here."""
-        if not self.all_free and len(self.free) < picks:
-            return False
-        if self.all_fresh or len(self.fresh) >= picks:
-            return True
-        return len(self.free) >= picks and self.free[picks - 1].since <= cooled
-
-    def best(self, rows: Mapping[Key, Allocation], cooled: datetime, *, restricted: bool) -> Place | None:
-        """What is given out next: the longest free, else a never used, else a cooling one.
-
-        Cooldown keeps an address unused for a while, so that peers and conntrack forget its last owner. In a
-        pool restricted to its owners it is only a preference: they share what they have.
-        """
-        row = self._longest_free(rows)
-        if row is not None and row.since <= cooled:
-            return _of_row(row)
-        while self.fresh and (self.fresh[0].network_id, self.fresh[0].address) in rows:
-            self.fresh.popleft()
-        if self.fresh:
-            return self.fresh[0]
-        return _of_row(row) if row is not None and restricted else None
-
-    def _longest_free(self, rows: Mapping[Key, Allocation]) -> Allocation | None:
-        while self.free:
-            row = self.free[0]
-            if rows.get((row.network_id, row.address), row) == row:
-                return row
-            self.free.popleft()
-        return None
-
-    def settle(self, rows: Mapping[Key, Allocation]) -> bool:
-        """Leave out what changed. False where a row is in it whose id is not known yet: then it is of no
-        further use.
-        """
-        self.free = deque(row for row in self.free if rows.get((row.network_id, row.address), row) == row)
-        self.fresh = deque(place for place in self.fresh if (place.network_id, place.address) not in rows)
-        return all(row.id for row in self.free)
-
-
-def _of_row(row: Allocation) -> Place:
-    return Place(row.network_id, row.address, row.pool_id, row.range_id, row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +37,7 @@ class Ledger:
         self._supplies: dict[tuple[int, int], Supply] = {}
         self._cursors: dict[int, IPAddress | None] = {}
         self._macs: set[tuple[int, int, str]] = set()
-        self.places: dict[Key, Place] = {}
-        """Where the addresses lie that requests named and that were never used."""
+        self._blanks: dict[Key, Place] = {}
         self.ended: set[UUID] = set()
         """Attachments whose end the history knows."""
         self.replaced: dict[UUID, tuple[UUID, ...]] = {}
@@ -138,7 +48,7 @@ class Ledger:
     def load(self, rows: Iterable[Allocation]) -> None:
         """Rows as the database has them. One that is here already stays as it is here."""
         for row in rows:
-            key = (row.network_id, row.address)
+            key = key_of(row.network_id, row.address)
             if key not in self._rows:
                 self._loaded[key] = row
                 self._index(key, row)
@@ -152,18 +62,43 @@ class Ledger:
         return self._supplies.get((pool_id, family))
 
     def settled_supplies(self) -> dict[tuple[int, int], Supply]:
-        """What is left of all supplies, once the changes are written."""
-        return {key: supply for key, supply in self._supplies.items() if supply.settle(self._rows)}
+        """What is left of all supplies once the changes are written.
+
+        Not of a pool in which a row was both made and freed: its id is not known.
+        """
+        gone: defaultdict[tuple[int, int], list[tuple[Key, datetime | None]]] = defaultdict(list)
+        spoilt: set[tuple[int, int]] = set()
+        for key in self._changed:
+            row, before = self._rows[key], self._loaded.get(key)
+            if before is None:
+                gone[row.pool_id, row.family].append((key, None))
+                if row.state == "free":
+                    spoilt.add((row.pool_id, row.family))
+            elif before.state == "free":
+                gone[row.pool_id, row.family].append((key, before.since))
+        for where, supply in self._supplies.items():
+            supply.lose(gone.get(where, ()))
+        return {where: supply for where, supply in self._supplies.items() if where not in spoilt}
 
     def note_mac(self, network_id: int, family: int, mac: str) -> None:
         """A MAC that a row carries which need not be here."""
         self._macs.add((network_id, family, mac))
 
+    def note_blank(self, place: Place) -> None:
+        """Where an address lies that a request named and that was never used."""
+        self._blanks[key_of(place.network_id, place.address)] = place
+
     # What is asked.
 
     def at(self, network_id: int, address: IPAddress) -> Allocation | None:
         """The row of an address."""
-        return self._rows.get((network_id, address))
+        return self._rows.get(key_of(network_id, address))
+
+    def place_at(self, network_id: int, address: IPAddress) -> Place | None:
+        """Where an address lies that a request named; None where the network has no such address to give."""
+        key = key_of(network_id, address)
+        row = self._rows.get(key)
+        return place_of_row(row) if row is not None else self._blanks.get(key)
 
     def of_attachment(self, attachment_id: UUID) -> tuple[Allocation, ...]:
         """The rows that this attachment has, in any network, IPv4 first."""
@@ -202,7 +137,7 @@ class Ledger:
 
     def put(self, row: Allocation, place: Place | None = None) -> None:
         """The row is to be like this. `place` is where a never-used address was taken from."""
-        key = (row.network_id, row.address)
+        key = key_of(row.network_id, row.address)
         before = self._rows.get(key)
         if before is not None:
             self._forget(key, before)
@@ -266,23 +201,3 @@ class Ledger:
 
 def _family_first(row: Allocation) -> tuple[int, int]:
     return row.family, int(row.address)
-
-
-def fresh_places(
-    network_id: int,
-    part: Range,
-    cursor: IPAddress,
-    until: IPAddress,
-    taken: Iterable[IPAddress],
-    wanted: int,
-) -> list[Place]:
-    """Up to `wanted` never-used addresses of a range, from `cursor` to `until`, without those `taken`."""
-    used = set(taken)
-    found: list[Place] = []
-    address: IPAddress | None = cursor
-    while address is not None and len(found) < wanted:
-        if address not in used:
-            after = following(address, part.last)
-            found.append(Place(network_id, address, part.pool_id, part.id or 0, None, True, after))
-        address = following(address, until)
-    return found

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from allocator.admission import choose_pool
-from allocator.ledger import Ledger, Place, Supply, fresh_places
+from allocator.ledger import Ledger
 from allocator.macs import candidates
 from allocator.model import Network, Pool, Range, following
 from allocator.store import allocations, history, pools
 from allocator.store.allocations import Sought
+from allocator.supply import Place, Supply, fresh_places
 from allocator.work import Work
 from schemas.address import AddressAllocate, AddressQuarantine, AddressRelease
 from schemas.errors import ServiceError
@@ -22,8 +23,8 @@ ENDS = frozenset({"address.waiting", "address.freed", "address.taken_over", "add
 
 _RANGES_AT_ONCE = 16
 _TAKEN_AT_ONCE = 256
-_SUPPLY, _AHEAD = 64, 4
-"""How many addresses are read at least, and how many times what the batch may pick: the next ones go on."""
+_SUPPLY, _AHEAD = 1024, 16
+"""Up to how many addresses are read ahead, and for how many such batches: the next ones go on from there."""
 
 AddressRequest = AddressAllocate | AddressRelease | AddressQuarantine
 
@@ -74,17 +75,10 @@ def load(work: Work, wanted: Wanted) -> None:
     for network_id, sought in wanted.sought.items():
         blank = {address for address in sought.addresses if ledger.at(network_id, address) is None}
         parts = pools.ranges_of(work.connection, network_id, blank)
-        ledger.places.update(
-            ((network_id, address), _place(network_id, address, part))
-            for address in blank
-            for part in parts
-            if part.family == address.version and int(part.first) <= int(address) <= int(part.last)
-        )
-
-
-def _place(network_id: int, address: IPAddress, part: Range) -> Place:
-    assert part.id is not None  # noqa: S101  it was read
-    return Place(network_id, address, part.pool_id, part.id)
+        for address in blank:
+            for part in parts:
+                if part.family == address.version and int(part.first) <= int(address) <= int(part.last):
+                    ledger.note_blank(Place(network_id, address, part.pool_id, part.id or 0))
 
 
 def _picks(work: Work, requests: Iterable[AddressRequest]) -> Counter[tuple[int, int]]:
@@ -109,9 +103,9 @@ def _pools_of(request: AddressAllocate, network: Network, ledger: Ledger) -> set
         return {pinned[0].pool_id}
     pool_ids: set[int] = set()
     for address in request.addresses:
-        key = (network.id, address)
-        row, place = ledger.at(*key), ledger.places.get(key)
-        pool_ids.update(found.pool_id for found in (row, place) if found is not None)
+        place = ledger.place_at(network.id, address)
+        if place is not None:
+            pool_ids.add(place.pool_id)
     with suppress(ServiceError):  # the decision raises it again
         pool_ids.add(choose_pool(network.pools, request.owner, request.pool).id)
     return pool_ids
@@ -134,7 +128,7 @@ def _load_supply(work: Work, network_id: int, pool: Pool, family: int, picks: in
     known, cooled = work.ledger.supply(pool.id, family), pool.cooled(work.now)
     if known is not None and known.suffices(picks, cooled):
         return []
-    wanted = max(picks * _AHEAD, _SUPPLY)
+    wanted = max(picks, min(picks * _AHEAD, _SUPPLY))
     free = allocations.longest_free(work.connection, pool.id, family, wanted)
     supply = Supply(deque(free), all_free=len(free) < wanted)
     if not supply.suffices(picks, cooled):

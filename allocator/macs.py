@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from allocator.ledger import Ledger, Place
+from allocator.ledger import Ledger
 from allocator.model import Network, derived_mac, is_derived
+from allocator.supply import Place
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
 

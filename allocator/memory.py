@@ -9,8 +9,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from threading import Lock
 
-from allocator.ledger import Supply
 from allocator.model import Network
+from allocator.supply import Supply
 
 _NETWORKS = 256
 """How many networks are kept in mind. A supply holds at most some thousand small objects."""

@@ -10,9 +10,10 @@ from datetime import datetime
 from uuid import UUID
 
 from allocator.admission import admit, check_owner, choose_pool
-from allocator.ledger import Ledger, Place
+from allocator.ledger import Ledger
 from allocator.macs import choose_mac
 from allocator.model import Allocation, Attachment, Network, Pool
+from allocator.supply import Place, place_of_row
 from schemas.address import AddressAllocate, AddressReserve
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
@@ -67,7 +68,7 @@ def decide_allocate(request: AddressAllocate, scene: Scene) -> Repeat | Attach:
     check_owner(request.owner, network.definition.owners, f"network {network.name}")
     own = ledger.of_owner(network.id, request.owner, request.ifname)
     pinned = [row for row in own if row.pinned_owner is not None]
-    kept = {row.family: kept_place(row) for row in pinned}
+    kept = {row.family: place_of_row(row) for row in pinned}
     replaces = _taken_over(request, network, pinned)
     pool = pool_for(request, scene, pinned)
     for family in network.families:
@@ -126,11 +127,6 @@ def _check_open(request: AddressAllocate, scene: Scene) -> None:
         )
 
 
-def kept_place(row: Allocation) -> Place:
-    """Where a row is."""
-    return Place(row.network_id, row.address, row.pool_id, row.range_id, row)
-
-
 def _taken_over(request: AddressAllocate, network: Network, pinned: Sequence[Allocation]) -> tuple[UUID, ...]:
     """The older attachments, here, that lose the owner's pinned addresses. Raises if these cannot be had."""
     replaces: list[UUID] = []
@@ -157,7 +153,7 @@ def pool_for(request: Wish, scene: Scene, pinned: Sequence[Allocation]) -> Pool:
         return scene.network.pool(pinned[0].pool_id)
     if request.pool is None:
         for address in request.addresses:
-            place = place_of(scene, address)
+            place = scene.ledger.place_at(scene.network.id, address)
             if place is not None:
                 pool = scene.network.pool(place.pool_id)
                 admit(request.owner, pool)
@@ -172,7 +168,7 @@ def place_for(request: Wish, scene: Scene, pool: Pool, family: int, own: Sequenc
         return _first_usable(wished, scene, pool, request.owner)
     earlier = [row for row in own if row.state == "free" and row.family == family and row.pool_id == pool.id]
     if earlier:  # cooldown is never against the owner's own address
-        return kept_place(max(earlier, key=lambda row: row.since))
+        return place_of_row(max(earlier, key=lambda row: row.since))
     return pick(scene, pool, family)
 
 
@@ -182,12 +178,6 @@ def pick(scene: Scene, pool: Pool, family: int) -> Place:
     if found is None:
         raise NoneFree(pool, family)
     return found
-
-
-def place_of(scene: Scene, address: IPAddress) -> Place | None:
-    """Where an address that was asked for lies; None where the network has no such address to give."""
-    row = scene.ledger.at(scene.network.id, address)
-    return kept_place(row) if row is not None else scene.ledger.places.get((scene.network.id, address))
 
 
 def _first_usable(wished: Sequence[IPAddress], scene: Scene, pool: Pool, owner: str) -> Place:
@@ -209,7 +199,7 @@ def _first_usable(wished: Sequence[IPAddress], scene: Scene, pool: Pool, owner: 
 
 def usable(address: IPAddress, scene: Scene, pool: Pool, owner: str) -> Place | ServiceError:
     """The place of an address that `owner` may have of `pool` now, or why it may not."""
-    network, place = scene.network, place_of(scene, address)
+    network, place = scene.network, scene.ledger.place_at(scene.network.id, address)
     if place is None:
         return ServiceError(
             Code.ADDRESS_UNKNOWN,

@@ -129,7 +129,8 @@ class Work:
 
     def find_network(self, name: str) -> Network | None:
         """The network or its tombstone, its row locked until the commit; None if the name is new."""
-        self.lock([name])
+        if name not in self._networks:
+            self.lock([name])
         return self._networks[name]
 
     def by_id(self, network_id: int) -> Network:

@@ -12,10 +12,10 @@ import structlog
 from allocator import policy
 from allocator.admission import check_owner
 from allocator.handlers.addresses import withhold
-from allocator.ledger import Place
 from allocator.loading import Wanted, load, note_macs
 from allocator.model import Allocation, Attachment, Network
 from allocator.store import allocations, networks, nodes
+from allocator.supply import Place
 from allocator.work import Work
 from schemas.errors import Code, ServiceError
 from schemas.node import LeftoverAttachment, NodeAttachment, NodeSync
@@ -121,7 +121,7 @@ def _places(item: NodeAttachment, scene: policy.Scene) -> list[Place]:
             raise policy.pinned_otherwise(item.owner, item.ifname, scene.network, own)
     places = []
     for address in item.addresses:
-        place = policy.place_of(scene, address)
+        place = scene.ledger.place_at(scene.network.id, address)
         if place is None:
             raise ServiceError(Code.ADDRESS_UNKNOWN, f"{address} is not of network {scene.network.name}")
         pool = scene.network.pool(place.pool_id)
@@ -152,7 +152,7 @@ def _adopt(item: NodeAttachment, places: list[Place], node: str, user_id: str, w
 def _flag(item: NodeAttachment, scene: policy.Scene, user_id: str, work: Work) -> None:
     """Withhold what nobody has: it is heard from on that node."""
     for address in item.addresses:
-        place = policy.place_of(scene, address)
+        place = scene.ledger.place_at(scene.network.id, address)
         if place is None or (place.row is not None and place.row.state != "free"):
             continue
         seen: Allocation = place.blank(work.now)

@@ -7,11 +7,11 @@ from allocator import policy
 from allocator.admission import admit, check_owner
 from allocator.handlers.addresses import detach, withhold
 from allocator.handlers.exhaustion import explain_exhaustion
-from allocator.ledger import Place
 from allocator.loading import Wanted, load, load_supplies, note_macs
 from allocator.macs import candidates, choose_mac
 from allocator.model import Allocation, Network, Pool
 from allocator.policy import Scene
+from allocator.supply import Place, place_of_row
 from allocator.views import address_view
 from allocator.work import Notice, Work
 from broker.outcome import Delivery
@@ -56,7 +56,7 @@ def reserve(request: AddressReserve, delivery: Delivery, work: Work, network: Ne
     missing = [family for family in network.families if family not in pinned]
     if missing:
         load_supplies(work, Counter({(network.id, pool.id): 1}))
-    kept = {family: policy.kept_place(row) for family, row in pinned.items()}
+    kept = {family: place_of_row(row) for family, row in pinned.items()}
     own = scene.ledger.of_owner(network.id, request.owner, request.ifname)
     try:
         new = {family: policy.place_for(request, scene, pool, family, own) for family in missing}
@@ -101,7 +101,7 @@ def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Netw
 
 def _mac_after(work: Work, network: Network, pinned: dict[int, Allocation], moved: dict[int, Place]) -> str:
     """The owner's MAC once it has moved: that of its first address, which may be a new one."""
-    kept = {family: policy.kept_place(row) for family, row in pinned.items()}
+    kept = {family: place_of_row(row) for family, row in pinned.items()}
     first = min(kept | moved)
     return choose_mac(network, work.ledger, [(moved if first in moved else kept | moved)[first]], None)
 
@@ -120,7 +120,7 @@ def _movable(pinned: dict[int, Allocation], request: AddressRebind, address: IPA
 
 
 def _target(scene: Scene, owner: str, address: IPAddress) -> Place:
-    place = policy.place_of(scene, address)
+    place = scene.ledger.place_at(scene.network.id, address)
     pool = scene.network.pool(place.pool_id) if place is not None else scene.network.pools[0]
     found = policy.usable(address, scene, pool, owner)
     if isinstance(found, ServiceError):

@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 
 from allocator.admission import choose_pool
-from allocator.ledger import Ledger, Place, Supply
+from allocator.ledger import Ledger
 from allocator.model import Allocation, Network, Pool
 from allocator.policy import Attach, NoneFree, Repeat, Scene, attached_rows, decide_allocate
+from allocator.supply import Place, Supply
 from schemas.address import AddressAllocate
 from schemas.errors import ServiceError
 from schemas.network import NetworkDefinition

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.ledger import fresh_places
 from allocator.model import Range, derived_mac, next_number
 from allocator.ranges import carve, highest, initial_ranges, lowest, merged, without
+from allocator.supply import fresh_places
 from schemas.errors import ServiceError
 from schemas.network import Subnet
 from schemas.pool import AddressRange
