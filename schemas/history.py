@@ -59,13 +59,16 @@ class HistoryRow(Message):
 class Events(Message):
     """What `moorage.events` carries: consecutive history rows of one network, oldest first.
 
-    Delivered at least once and in order of `seq` per network: a reader drops rows it has seen.
+    Delivered at least once and in order of `seq` per network: a reader drops rows it has seen. `after` is
+    the `seq` that precedes the first row, as numbers may jump: a reader that has not seen it was away for
+    longer than its queue keeps events, and finds what it missed with `history.list`.
     """
 
     NAME: ClassVar[str] = "events"
     VERSION: ClassVar[int] = 1
 
     network: HistoryName
+    after: int | None = None
     rows: tuple[HistoryRow, ...]
 
 
