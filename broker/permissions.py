@@ -20,6 +20,8 @@ from schemas.requests import MAY_SEND, Role
 
 ALLOCATOR = "allocator"
 NOTHING = exactly(())
+READS_EVENTS: frozenset[Role] = frozenset({"operator", "console"})
+"""The roles whose users have a queue of events."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
-"""What leaves an allocator beside the replies of its consumers: answers of jobs, and nudges to nodes."""
+"""What leaves an allocator beside its consumers' replies: answers of jobs, nudges to nodes, and events."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import structlog
 from aio_pika import DeliveryMode, Message
 
-from broker.codec import CONTENT_TYPE, encode_answer, is_reply_queue
+from broker.codec import CONTENT_TYPE, VERSION_HEADER, encode_answer, is_reply_queue
 from broker.connection import Link
 from broker.outlet import Outlet, Unroutable
-from broker.topology import node_queue
+from broker.topology import EVENTS_EXCHANGE, events_key, node_queue
+from schemas.history import Events
 from schemas.message import Answer
 from schemas.message import Message as Body
 
@@ -52,6 +54,24 @@ class Poster:
             log.warning(
                 "nudge dropped", node=node, reason="it has no queue; enroll it: `moorage node enroll NAME`"
             )
+
+    async def events(self, network: str, body: bytes) -> None:
+        """Give one body of `Events` to all who subscribed; returns once the broker has it.
+
+        Raises `unavailable`. That nobody subscribed is no failure.
+        """
+        message = Message(
+            body,
+            headers={VERSION_HEADER: Events.VERSION},
+            content_type=CONTENT_TYPE,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            type=Events.NAME,
+            message_id=uuid4().hex,
+        )
+        key = events_key(network)
+        await self._outlet.publish(
+            message, exchange=EVENTS_EXCHANGE, key=key, mandatory=False, timeout_s=POST_S
+        )
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from broker import topology
 from broker.management import Management
 from broker.permissions import (
     ALLOCATOR,
+    READS_EVENTS,
     Permissions,
     permissions_of,
     permissions_of_allocator,
@@ -116,10 +117,15 @@ def enroll_client(
     rotate: bool = False,
     password: str | None = None,
 ) -> Enrolled:
-    """Make the user of a producer, operator or console. Arguments and errors as in `enroll_node`."""
+    """Make the user of a producer, operator or console, and the queue of those who may read events.
+
+    Arguments and errors as in `enroll_node`.
+    """
     _check_name(name)
     with Management(management_url) as api:
         user = user_name(role, name)
+        if role in READS_EVENTS:
+            _ensure_queue(api, vhost, topology.queue_of_subscriber(user))
         return _enroll(api, user, permissions_of(role, name), vhost, amqp, rotate, password)
 
 

@@ -28,6 +28,8 @@ _TTL_MS = 15_000
 _MAX_LENGTH = 10_000
 _NODE_TTL_MS = 60_000
 _NODE_MAX_LENGTH = 1_000
+_EVENTS_TTL_MS = 600_000
+_EVENTS_MAX_BYTES = 32 * 1024 * 1024
 
 _ROUTING_KEY = re.compile(r"(query|[0-9]{1,4})\.([a-z_.]{1,64})")
 
@@ -128,6 +130,11 @@ def events_queue(subscriber: str) -> str:
     return f"moorage.events.{subscriber}"
 
 
+def events_key(network: str) -> str:
+    """Where the events of one network are published to."""
+    return f"events.{network}"
+
+
 EXCHANGES = (
     Exchange(REQUESTS_EXCHANGE, "topic"),
     Exchange(EVENTS_EXCHANGE, "topic"),
@@ -179,5 +186,21 @@ def queue_of_node(node: str) -> Queue:
         queue_type="classic",
         message_ttl=_NODE_TTL_MS,
         max_length=_NODE_MAX_LENGTH,
+        overflow="drop-head",
+    )
+
+
+def queue_of_subscriber(subscriber: str) -> Queue:
+    """The queue in which one subscriber finds the events of all networks.
+
+    It keeps what a reader misses while it is restarted, and no more: nobody may ever read it, and the
+    broker must not fill up. Who was away for longer reads `history.list`.
+    """
+    return _queue(
+        events_queue(subscriber),
+        Binding(EVENTS_EXCHANGE, events_key("#")),
+        queue_type="classic",
+        message_ttl=_EVENTS_TTL_MS,
+        max_length_bytes=_EVENTS_MAX_BYTES,
         overflow="drop-head",
     )

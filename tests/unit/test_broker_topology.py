@@ -109,6 +109,23 @@ def test_dead_letters_are_for_operators_and_consoles_alone(role: Role) -> None:
     assert re.search(permissions_of("operator", "a").read, "moorage.dead")
 
 
+@pytest.mark.parametrize("role", ["operator", "console"])
+def test_who_may_read_events_reads_its_own_queue_and_no_other(role: Role) -> None:
+    read = permissions_of(role, "a").read
+    assert re.search(read, topology.queue_of_subscriber(f"{role}.a").name)
+    for other in (f"{role}.ab", f"{role}.b", "node.a", "a", ""):
+        assert not re.search(read, topology.events_queue(other))
+
+
+def test_a_queue_of_events_takes_those_of_all_networks_and_never_fills_the_broker() -> None:
+    queue = topology.queue_of_subscriber("operator.a")
+    (binding,) = queue.bindings
+    assert (binding.exchange, binding.key) == ("moorage.events", "events.#")
+    assert topology.events_key("_system") == "events._system"
+    assert queue.arguments["x-overflow"] == "drop-head"
+    assert {"x-message-ttl", "x-max-length-bytes"} <= set(queue.arguments)
+
+
 def test_the_allocator_consumes_requests_and_sends_none() -> None:
     permissions = permissions_of_allocator()
     for queue in topology.shared_queues():
