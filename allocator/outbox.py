@@ -1,8 +1,9 @@
 """What leaves the allocator after a commit: nudges to nodes, and answers of jobs to those who wait."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import structlog
@@ -10,7 +11,6 @@ from sqlalchemy import Connection, RowMapping
 
 from allocator.database import Database
 from allocator.store import requests
-from allocator.timers import Timers
 from allocator.work import Notice
 from broker.outcome import Unavailable
 from schemas.errors import ServiceError
@@ -19,6 +19,8 @@ from schemas.node import Nudge
 
 _PAGE = 100
 _EVERY_S = 1.0
+_GATHER_S = 0.02
+"""How long to wait for more commits, in seconds: under load each look serves several."""
 
 log = structlog.get_logger("moorage.allocator")
 
@@ -36,23 +38,36 @@ class Post(Protocol):
 class Outbox:
     """Sends what commits left to be sent, and runs the timers. Answers survive a crash, nudges need not."""
 
-    def __init__(self, database: Database, post: Post, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        database: Database,
+        post: Post,
+        loop: asyncio.AbstractEventLoop,
+        touched: Callable[[Collection[int]], None],
+    ) -> None:
+        """`touched` is told which networks got new history (`allocator.relay.Relay.touched`)."""
         self._database = database
         self._post = post
         self._loop = loop
+        self._touched = touched
         self._wake = asyncio.Event()
         self._notices: deque[Notice] = deque()
+        self._next_tick = 0.0
 
-    def after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:  # noqa: ARG002
-        """Called from the database's thread after each commit."""
+    def after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+        """Called from the database's thread after each commit; `touched` networks got new history, by id."""
+        self._touched(touched)
         self._notices.extend(notices)
         self._loop.call_soon_threadsafe(self._wake.set)
 
-    async def run(self, timers: Timers) -> None:
-        """Until cancelled: send at each commit, and look once a second for what others left behind."""
+    async def run(self, tick: Callable[[], None]) -> None:
+        """Until cancelled: send at each commit, and look once a second for what others left behind.
+
+        `tick` (`allocator.timers.Timers.tick`) runs once a second.
+        """
         while True:
             try:
-                await asyncio.to_thread(timers.tick)
+                await self._tick(tick)
                 await self._send()
             except (Unavailable, ServiceError) as away:
                 log.warning("outbox waits", reason=str(away))
@@ -61,13 +76,23 @@ class Outbox:
                 log.exception("outbox failed, tries again")
             await self._pause()
 
+    async def _tick(self, tick: Callable[[], None]) -> None:
+        if time.monotonic() < self._next_tick:
+            return
+        try:
+            await asyncio.to_thread(tick)
+        finally:
+            self._next_tick = time.monotonic() + _EVERY_S
+
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(_EVERY_S):
+            async with asyncio.timeout(max(0.0, self._next_tick - time.monotonic())):
                 await self._wake.wait()
+                await asyncio.sleep(_GATHER_S)
         except TimeoutError:
             return
-        self._wake.clear()
+        finally:
+            self._wake.clear()
 
     async def _send(self) -> None:
         while self._notices:

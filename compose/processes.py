@@ -16,6 +16,7 @@ from tenacity import retry, retry_if_exception, wait_random_exponential
 from allocator import schema
 from allocator.database import Database, is_away, open_engine
 from allocator.outbox import Outbox
+from allocator.relay import Relay
 from allocator.senders import authorize
 from allocator.service import Allocator
 from allocator.timers import Timers
@@ -74,8 +75,11 @@ def _check_schema(engine: Engine) -> None:
 
 
 async def _serve(url: str, database: Database) -> None:
-    async with poster(url, name="allocator outbox") as post:
-        outbox = Outbox(database, post, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.
+    async with poster(url, name="allocator outbox") as post, poster(url, name="allocator events") as exchange:
+        relay = Relay(database, exchange, loop)
+        outbox = Outbox(database, post, loop, relay.touched)
         allocator = Allocator(database, outbox.after_commit)
         timers = Timers(database, outbox.after_commit)
         partitions = [
@@ -90,7 +94,8 @@ async def _serve(url: str, database: Database) -> None:
             group.create_task(serve(partitions, allocator.apply, name="allocator"))
             group.create_task(serve(heartbeats, allocator.apply, name="allocator heartbeats"))
             group.create_task(serve(reads, allocator.answer, name="allocator queries"))
-            group.create_task(outbox.run(timers))
+            group.create_task(outbox.run(timers.tick))
+            group.create_task(relay.run())
 
 
 async def run_node(settings: Settings) -> None:

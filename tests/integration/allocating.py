@@ -29,14 +29,15 @@ class Asked:
         self.engine = engine
         self.database = Database(engine)
         self.notices: list[Notice] = []
-        self.allocator = Allocator(self.database, self._after_commit)
-        self.timers = Timers(self.database, self._after_commit)
+        self.allocator = Allocator(self.database, self.committed)
+        self.timers = Timers(self.database, self.committed)
         self.sessions = {node: uuid4() for node in nodes}
         self._requests = 0
         for node, session in self.sessions.items():
             self.reply(NodeSync(node=node, session=session))
 
-    def _after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+    def committed(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+        """What an outbox would send."""
         self.notices.extend(notices)
 
     def send(self, request: Request, user: str = "operator.test", reply_to: str | None = "reply") -> Outcome:

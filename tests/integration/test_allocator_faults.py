@@ -212,7 +212,7 @@ def test_a_row_that_somebody_else_keeps_locked_is_an_outage_and_no_failure(
 
 def test_a_node_is_not_lost_because_the_database_was_away(engine: Engine, services: LocalServices):
     asked, now = Asked(engine), [1000.0]
-    timers = Timers(asked.database, lambda notices, touched=(): None, clock=lambda: now[0])
+    timers = Timers(asked.database, asked.committed, clock=lambda: now[0])
     now[0] += LOST_AFTER_S + 1
     services.mariadb.stop()
     try:
