@@ -1,4 +1,4 @@
-"""What happens because time passed: jobs past their deadline, nodes that fell silent.
+"""What happens because time passed: jobs past their deadline, nodes that fell silent, history that is old.
 
 Every statement is guarded, so any number of allocators may run them side by side.
 """
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from allocator import rollout
 from allocator.database import Database
+from allocator.retention import Retention
 from allocator.store import networks, nodes, requests
 from allocator.work import AfterCommit, Committed, Work
 from broker.outcome import Unavailable
@@ -31,10 +32,13 @@ class Timers:
         database: Database,
         after_commit: AfterCommit,
         clock: Callable[[], float] = time.monotonic,
+        retention: Retention | None = None,
     ) -> None:
+        """Without `retention` everything is kept for ever."""
         self._database = database
         self._after_commit = after_commit
         self._clock = clock
+        self._retention = retention
         self._serving_since = clock()
 
     def tick(self) -> None:
@@ -45,6 +49,8 @@ class Timers:
             # An allocator that has just started has not had the time to hear of anybody.
             if self._clock() - self._serving_since > LOST_AFTER_S:
                 self._committed(self._database.run(_mark_lost))
+            if self._retention is not None:
+                self._retention.tick()
         except Unavailable:
             self._serving_since = self._clock()  # nor has one whose database was away
             raise

@@ -17,6 +17,7 @@ from allocator import schema
 from allocator.database import Database, is_away, open_engine
 from allocator.outbox import Outbox
 from allocator.relay import Relay
+from allocator.retention import Retention
 from allocator.senders import authorize
 from allocator.service import Allocator
 from allocator.timers import Timers
@@ -60,7 +61,7 @@ async def run_allocator(settings: Settings) -> None:
     )
     try:
         await asyncio.to_thread(_check_schema, engine)
-        await _serve(url, Database(engine))
+        await _serve(url, Database(engine), settings.history_days)
     finally:
         engine.dispose()
 
@@ -74,14 +75,14 @@ def _check_schema(engine: Engine) -> None:
         raise
 
 
-async def _serve(url: str, database: Database) -> None:
+async def _serve(url: str, database: Database, history_days: int) -> None:
     loop = asyncio.get_running_loop()
     # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.
     async with poster(url, name="allocator outbox") as post, poster(url, name="allocator events") as exchange:
         relay = Relay(database, exchange, loop)
         outbox = Outbox(database, post, loop, relay.touched)
         allocator = Allocator(database, outbox.after_commit)
-        timers = Timers(database, outbox.after_commit)
+        timers = Timers(database, outbox.after_commit, retention=Retention(database, history_days))
         partitions = [
             QueuePlan(topology.allocator_queue(p), prefetch=_PREFETCH, batch=_BATCH)
             for p in range(topology.PARTITIONS)

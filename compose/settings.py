@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(default=None, description="mysql+pymysql:// URL; the allocator's alone")
     state_dir: Path = Field(default=Path(".state/up"), description="where `moorage up` keeps its services")
     timeout_s: PositiveFloat = Field(default=10, description="how long a command waits for its answer")
+    history_days: int = Field(default=400, ge=1, description="how long history and old requests are kept")
 
     node_name: NodeName | None = Field(default=None, description="this node's Kubernetes node name")
     node_netns: Path | None = Field(default=None, description="the netns to wire; the worker's own if unset")
