@@ -1,7 +1,6 @@
 """`moorage history`: who held an address, when and where."""
 
 import json
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -9,7 +8,7 @@ from rich.console import Console
 
 from console.output import Column, OutputOption, draw_rows, say, show
 from console.session import EXIT_CODES, LimitOption, asking
-from schemas.errors import Code, ServiceError
+from console.times import moment
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 
 _Since = Annotated[
@@ -46,25 +45,11 @@ def history(  # noqa: PLR0913, PLR0917  one argument for each option
             owner=owner,
             node=node,
             attachment_id=attachment_id,
-            since=_moment("--since", since),
-            until=_moment("--until", until),
+            since=moment("--since", since),
+            until=moment("--until", until),
         )
         page = session.ask_pages(query, HistoryPage, "rows", limit)
         show(page, output, _draw_page)
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    """A time as people write it; without a zone it is UTC, as the tables show it."""
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ServiceError(
-            Code.INVALID_REQUEST,
-            f"{option} {text}: write a date and time such as 2026-03-01T14:05:00 or 2026-03-01T16:05+02:00",
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _details(row: HistoryRow) -> str | None:
