@@ -6,6 +6,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 
+from console.changes import ActorOption
 from console.node_results import draw_node_results
 from console.output import Column, OutputOption, draw_facts, draw_rows, say, show
 from console.session import EXIT_CODES, LimitOption, RequestIdOption, asking
@@ -55,6 +56,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     owner: _Owners = None,
     driver: _Driver = "bridge",
     deadline: _Deadline = 30,
+    actor: ActorOption = None,
     request_id: RequestIdOption = None,
     output: OutputOption = "table",
 ) -> None:
@@ -68,6 +70,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     with asking(ctx, output, request_id=attempt) as session:
         request = NetworkCreate(
             request_id=attempt,
+            actor=actor,
             network=network,
             driver={"type": driver, "uplink": uplink},
             subnets=tuple(_subnet(text) for text in subnet),

@@ -6,6 +6,7 @@ from uuid import uuid4
 import typer
 from rich.console import Console
 
+from console.changes import ActorOption
 from console.output import Column, OutputOption, draw_rows, show
 from console.session import EXIT_CODES, LimitOption, RequestIdOption, asking
 from schemas.pool import Policy, PoolCreate, PoolList, PoolPage, PoolView
@@ -53,6 +54,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     ranges: _Ranges,
     owner: _Owners = None,
     cooldown: _Cooldown = 120,
+    actor: ActorOption = None,
     request_id: RequestIdOption = None,
     output: OutputOption = "table",
 ) -> None:
@@ -64,6 +66,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     with asking(ctx, output, request_id=attempt) as session:
         request = PoolCreate(
             request_id=attempt,
+            actor=actor,
             network=network,
             pool=pool,
             policy=policy,

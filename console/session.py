@@ -4,7 +4,7 @@ Exit codes
   0  done
   1  the request was refused; the message says why
   2  the command line or a value in it cannot be used; nothing was changed
-  3  RabbitMQ or the allocator cannot be reached, or is not set up
+  3  RabbitMQ or the allocator cannot be reached, is not set up or is paused
   4  this user may not ask this
 """
 
@@ -43,6 +43,7 @@ _EXIT: Mapping[str, int] = {
     Code.TOO_LARGE: 2,
     Code.UNAVAILABLE: 3,
     Code.TIMEOUT: 3,
+    Code.PAUSED: 3,
     Code.NOT_PROVISIONED: 3,
     Code.SENDER_FORBIDDEN: 4,
 }
@@ -88,6 +89,8 @@ class Session:
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
         self._connect: Connect = getattr(settings, "connect", rpc_client)
+        self.repeating: list[str] = []
+        """Options that make the command, run again, the same request; a lookup may have stood for them."""
 
     def ask(
         self,
@@ -153,12 +156,9 @@ def asking(ctx: typer.Context, output: Output, *, request_id: str | None = None)
 
     `request_id` names a change: where its outcome is unknown, people are told how to ask again safely.
     """
-    advice = request_id and (
-        "It may or may not have been carried out. Run the same command again with "
-        f"--request-id {request_id}: however often it is asked, it is carried out once."
-    )
+    session = Session(ctx.obj)
     try:
-        yield Session(ctx.obj)
+        yield session
     except ValidationError as error:
         refusal = ServiceError(Code.INVALID_REQUEST, explain(error))
         show_failure(refusal, output)
@@ -167,12 +167,24 @@ def asking(ctx: typer.Context, output: Output, *, request_id: str | None = None)
         unknown = error.code in _OUTCOME_UNKNOWN
         if unknown and request_id:
             error.fields = {**error.fields, "request_id": request_id}
-        show_failure(error, output, advice=advice if unknown else None)
+        show_failure(error, output, advice=_advice(request_id, session) if unknown else None)
         raise typer.Exit(_EXIT.get(error.code, _REFUSED)) from error
     except KeyboardInterrupt:
+        advice = _advice(request_id, session)
         if advice:
             say(advice)
         raise
+
+
+def _advice(request_id: str | None, session: Session) -> str | None:
+    """How to ask for a change of unknown outcome again; None for what changes nothing."""
+    if request_id is None:
+        return None
+    options = " ".join(["--request-id", request_id, *session.repeating])
+    return (
+        f"It may or may not have been carried out. Run the same command again with {options}: however often "
+        "it is asked, it is carried out once."
+    )
 
 
 def _checked(message: Message, answer: type[Expected]) -> Expected:

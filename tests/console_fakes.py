@@ -1,8 +1,10 @@
 """The `moorage` command groups over an allocator that answers from a table, and how tests run them."""
 
+import io
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +16,8 @@ from schemas.message import Message, Request
 
 Answers = Callable[[Any], Message | Exception]
 
+ACTOR = "ann"
+"""Whom commands ask for when nothing else is said."""
 URL = "amqp://console.ann:secret@127.0.0.1:5672/"
 
 
@@ -57,7 +61,35 @@ def moorage(markup: Literal["markdown", "rich"] = "markdown") -> typer.Typer:
 
 def run(allocator: FakeAllocator, *command: str) -> Result:
     """One command against `allocator`, in something that is not a terminal."""
-    result = CliRunner().invoke(moorage(), list(command), obj=allocator)
+    return _ended(CliRunner(env={"MOORAGE_ACTOR": ACTOR}).invoke(moorage(), list(command), obj=allocator))
+
+
+def run_at_a_terminal(allocator: FakeAllocator, typed: str, *command: str) -> Result:
+    """One command against `allocator`, whose input is a terminal where a person types `typed`."""
+    runner = _AtATerminal(typed, env={"MOORAGE_ACTOR": ACTOR})
+    return _ended(runner.invoke(moorage(), list(command), obj=allocator))
+
+
+class _Typed(io.StringIO):
+    """What a person types. A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class _AtATerminal(CliRunner):
+    def __init__(self, typed: str, env: Mapping[str, str]) -> None:
+        super().__init__(env=env)
+        self._typed = typed
+
+    @contextmanager
+    def isolation(self, *args: Any, **kwargs: Any) -> Iterator[tuple[io.BytesIO, io.BytesIO, io.BytesIO]]:
+        with super().isolation(*args, **kwargs) as streams:
+            sys.stdin = _Typed(self._typed)
+            yield streams
+
+
+def _ended(result: Result) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -4,7 +4,7 @@ import pytest
 
 from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkShow, NetworkView, NodeResult
-from tests.console_fakes import FakeAllocator, document, run, table
+from tests.console_fakes import ACTOR, FakeAllocator, document, run, table
 
 
 def created(request: NetworkCreate) -> NetworkView:
@@ -35,6 +35,7 @@ def test_create_asks_for_what_the_options_say():
     assert allocator.asked == [
         NetworkCreate(
             request_id="attempt-1",
+            actor=ACTOR,
             network="prod",
             driver={"type": "bridge", "uplink": "eth1"},
             subnets=[{"cidr": "10.20.0.0/24", "gateway": "10.20.0.1"}, {"cidr": "fd00:20::/64"}],
@@ -48,7 +49,7 @@ def test_create_asks_for_what_the_options_say():
 def test_create_leaves_the_rest_to_the_defaults_of_the_request():
     allocator, _ = create("--subnet", "10.20.0.0/24", "--request-id", "a")
     assert allocator.asked == [
-        NetworkCreate(request_id="a", network="prod", subnets=[{"cidr": "10.20.0.0/24"}])
+        NetworkCreate(request_id="a", actor=ACTOR, network="prod", subnets=[{"cidr": "10.20.0.0/24"}])
     ]
 
 

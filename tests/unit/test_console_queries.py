@@ -9,7 +9,7 @@ from schemas.address import AddressList, AddressPage, AddressShow, AddressView
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 from schemas.node import NodeList, NodePage, NodeView
 from schemas.pool import PoolCreate, PoolList, PoolPage, PoolView
-from tests.console_fakes import FakeAllocator, document, run, table
+from tests.console_fakes import ACTOR, FakeAllocator, document, run, table
 
 ATTACHMENT = UUID("0b8f7a52-6c1e-4a5e-9a65-0f2a4e4f0a11")
 AT = datetime(2026, 3, 1, 14, 5, 33, 987654, UTC)
@@ -51,6 +51,7 @@ def test_pool_create_asks_for_what_the_options_say():
     assert allocator.asked == [
         PoolCreate(
             request_id="a",
+            actor=ACTOR,
             network="prod",
             pool="web",
             policy="pinned",

@@ -52,6 +52,7 @@ def paging(count: int) -> FakeAllocator:
         (Code.TOO_LARGE, 2),
         (Code.UNAVAILABLE, 3),
         (Code.TIMEOUT, 3),
+        (Code.PAUSED, 3),
         (Code.NOT_PROVISIONED, 3),
         (Code.SENDER_FORBIDDEN, 4),
     ],
