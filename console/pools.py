@@ -4,14 +4,19 @@ from typing import Annotated
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 
+from console import pool_changes
 from console.changes import ActorOption
-from console.output import Column, OutputOption, draw_rows, show
+from console.output import OutputOption, show
+from console.pool_changes import retain_seconds
+from console.pool_table import draw_pool, draw_pools
 from console.session import EXIT_CODES, LimitOption, RequestIdOption, asking
-from schemas.pool import Policy, PoolCreate, PoolList, PoolPage, PoolView
+from console.times import seconds, spelled
+from schemas.pool import DEFAULT_COOLDOWN_S, Policy, PoolCreate, PoolList, PoolPage, PoolView
 
-HELP = "Pools of addresses: create, list."
+HELP = "Pools of addresses: create, list, resize, update, delete."
+
+_DEFAULT_COOLDOWN = spelled(DEFAULT_COOLDOWN_S)
 
 _Network = Annotated[str, typer.Argument(metavar="NETWORK", help="the network's name")]
 _Pool = Annotated[str, typer.Argument(metavar="POOL", help="the new pool's name")]
@@ -23,12 +28,16 @@ _Policy = Annotated[
     ),
 ]
 _Ranges = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--range",
         metavar="FIRST-LAST",
         help="such as 10.20.0.10-10.20.0.20 or 10.20.0.16/28; repeat for more",
     ),
+]
+_Size = Annotated[
+    int | None,
+    typer.Option("--size", metavar="N", help="instead of ranges: any N addresses of each family"),
 ]
 _Owners = Annotated[
     list[str] | None,
@@ -37,13 +46,24 @@ _Owners = Annotated[
         help="who may use it, such as 'shop/web-*'; repeat for more (default: all of the network's)",
     ),
 ]
-_Cooldown = Annotated[int, typer.Option(help="rest of a freed address, in seconds")]
+_Cooldown = Annotated[
+    str, typer.Option(metavar="DURATION", help="how long a freed address rests: seconds, or such as 15m")
+]
+_Retain = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="how long an address waits for its owner, such as 30d (pinned pools; default: for ever)",
+    ),
+]
+_AllowMac = Annotated[bool, typer.Option("--allow-mac", help="let owners choose their MAC address")]
 
 
 def register(group: typer.Typer) -> None:
     """Add the commands to `group`."""
     group.command("create", epilog=EXIT_CODES)(create)
     group.command("list", epilog=EXIT_CODES)(list_)
+    pool_changes.register(group)
 
 
 def create(  # noqa: PLR0913, PLR0917  one argument for each option
@@ -51,14 +71,17 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     network: _Network,
     pool: _Pool,
     policy: _Policy,
-    ranges: _Ranges,
+    ranges: _Ranges = None,
+    size: _Size = None,
     owner: _Owners = None,
-    cooldown: _Cooldown = 120,
+    cooldown: _Cooldown = _DEFAULT_COOLDOWN,
+    retain: _Retain = None,
+    allow_mac: _AllowMac = False,
     actor: ActorOption = None,
     request_id: RequestIdOption = None,
     output: OutputOption = "table",
 ) -> None:
-    """Carve a pool out of a network's default pool.
+    """Carve a pool out of a network's default pool: the ranges named, or as many addresses as asked for.
 
     A pool that exists already with the same definition is a success.
     """
@@ -70,11 +93,14 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
             network=network,
             pool=pool,
             policy=policy,
-            ranges=tuple(ranges),
+            ranges=tuple(ranges or ()),
+            size=size,
             owners=tuple(owner or ()),
-            cooldown_s=cooldown,
+            cooldown_s=seconds("--cooldown", cooldown),
+            retain_s=None if retain is None else retain_seconds("--retain", retain),
+            allow_mac=allow_mac,
         )
-        show(session.ask(request, PoolView), output, _draw_one)
+        show(session.ask(request, PoolView), output, draw_pool)
 
 
 def list_(
@@ -83,29 +109,4 @@ def list_(
     """List the pools of a network by name."""
     with asking(ctx, output) as session:
         page = session.ask_pages(PoolList(network=network), PoolPage, "pools", limit)
-        show(page, output, _draw_page)
-
-
-def _ranges(view: PoolView) -> tuple[str, ...]:
-    """The ranges, and how many more there are: an answer holds only the first of many."""
-    told = tuple(str(part) for part in view.ranges)
-    more = view.range_count - len(told)
-    return (*told, f"and {more} more") if more > 0 else told
-
-
-_COLUMNS: tuple[Column[PoolView], ...] = (
-    Column("POOL", lambda view: view.pool),
-    Column("POLICY", lambda view: view.policy),
-    Column("RANGES", _ranges, folds=True),
-    Column("USED", lambda view: f"{view.used} of {view.total}"),
-    Column("OWNERS", lambda view: view.owners or "all of the network", folds=True),
-    Column("COOLDOWN", lambda view: f"{view.cooldown_s} s"),
-)
-
-
-def _draw_page(console: Console, page: PoolPage) -> None:
-    draw_rows(console, _COLUMNS, page.pools)
-
-
-def _draw_one(console: Console, view: PoolView) -> None:
-    draw_rows(console, _COLUMNS, (view,))
+        show(page, output, draw_pools)

@@ -18,6 +18,7 @@ Answers = Callable[[Any], Message | Exception]
 
 ACTOR = "ann"
 """Whom commands ask for when nothing else is said."""
+CTRL_C = "\x03"
 URL = "amqp://console.ann:secret@127.0.0.1:5672/"
 
 
@@ -75,6 +76,12 @@ class _Typed(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+    def readline(self, *size: int) -> str:
+        line = super().readline(*size)
+        if CTRL_C in line:
+            raise KeyboardInterrupt
+        return line
 
 
 class _AtATerminal(CliRunner):

@@ -1,4 +1,4 @@
-"""`moorage pool|address|node|history`: what is asked, and how the answers read."""
+"""`moorage address|node|history`: what is asked, and how the answers read."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
@@ -8,8 +8,7 @@ import pytest
 from schemas.address import AddressList, AddressPage, AddressShow, AddressView
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 from schemas.node import NodeList, NodePage, NodeView
-from schemas.pool import PoolCreate, PoolList, PoolPage, PoolView
-from tests.console_fakes import ACTOR, FakeAllocator, document, run, table
+from tests.console_fakes import FakeAllocator, document, run, table
 
 ATTACHMENT = UUID("0b8f7a52-6c1e-4a5e-9a65-0f2a4e4f0a11")
 AT = datetime(2026, 3, 1, 14, 5, 33, 987654, UTC)
@@ -27,74 +26,6 @@ ADDRESS = AddressView(
     container_id="c1",
     attachment_id=ATTACHMENT,
 )
-
-
-def carved(request: PoolCreate) -> PoolView:
-    return PoolView(
-        **request.definition.model_dump(),
-        network=request.network,
-        pool=request.pool,
-        range_count=len(request.ranges),
-        total=11,
-        used=1,
-    )
-
-
-def test_pool_create_asks_for_what_the_options_say():
-    allocator = FakeAllocator({PoolCreate: carved})
-    result = run(
-        allocator,
-        *("pool", "create", "prod", "web", "--policy", "pinned"),
-        *("--range", "10.20.0.10-10.20.0.20", "--range", "10.20.0.64/28", "--owner", "shop/web-*"),
-        *("--cooldown", "60", "--request-id", "a"),
-    )
-    assert allocator.asked == [
-        PoolCreate(
-            request_id="a",
-            actor=ACTOR,
-            network="prod",
-            pool="web",
-            policy="pinned",
-            ranges=["10.20.0.10-10.20.0.20", "10.20.0.64/28"],
-            owners=["shop/web-*"],
-            cooldown_s=60,
-        )
-    ]
-    assert table(result) == [
-        ["POOL", "POLICY", "RANGES", "USED", "OWNERS", "COOLDOWN"],
-        [
-            *("web", "pinned", "10.20.0.10-10.20.0.20, 10.20.0.64-10.20.0.79", "1 of 11"),
-            *("shop/web-*", "60 s"),
-        ],
-    ]
-
-
-@pytest.mark.parametrize("span", ["10.20.0.20-10.20.0.10", "web", "10.20.0.1/28", "10.20.0.1-"])
-def test_a_range_that_cannot_be_read_is_refused_before_anything_is_asked(span):
-    allocator = FakeAllocator({PoolCreate: carved})
-    result = run(allocator, "pool", "create", "prod", "web", "--policy", "shared", "--range", span)
-    assert result.exit_code == 2
-    assert "ranges.0" in result.stderr
-    assert allocator.asked == []
-
-
-def test_a_pool_with_more_ranges_than_an_answer_holds_says_how_many_more():
-    view = PoolView(
-        network="prod",
-        pool="default",
-        policy="shared",
-        ranges=["10.20.0.1-10.20.0.9"],
-        range_count=301,
-        total=9,
-        used=0,
-    )
-    allocator = FakeAllocator({PoolList: lambda _: PoolPage(pools=[view])})
-    result = run(allocator, "pool", "list", "prod")
-    assert table(result)[1] == [
-        *("default", "shared", "10.20.0.1-10.20.0.9, and 300 more", "0 of 9"),
-        *("all of the network", "120 s"),
-    ]
-    assert document(run(allocator, "pool", "list", "prod", "-o", "json"))["pools"][0]["range_count"] == 301
 
 
 def test_address_list_asks_with_its_filters_and_shows_all_columns_in_a_pipe():
