@@ -12,6 +12,7 @@ from schemas.errors import ServiceError
 from schemas.message import Answer
 from schemas.network import NodeResult
 
+_HOLDERS_SHOWN = 10
 _HOLDERS: tuple[Column[Mapping[str, Any]], ...] = (
     Column("ADDRESS", lambda holder: holder.get("address")),
     Column("OWNER", lambda holder: holder.get("owner")),
@@ -31,7 +32,9 @@ def show_failure(error: ServiceError, output: Output, *, advice: str | None = No
         draw_node_results(stderr(), results)
     holders = _mappings(error.fields.get("holders"))
     if holders:
-        draw_rows(stderr(), _HOLDERS, holders)
+        draw_rows(stderr(), _HOLDERS, holders[:_HOLDERS_SHOWN])
+    if len(holders) > _HOLDERS_SHOWN:
+        say(f"and {len(holders) - _HOLDERS_SHOWN} more, which --output json names")
     if advice:
         say(advice)
 

@@ -173,6 +173,19 @@ def test_holders_in_the_way_are_listed():
     assert lines[1:] == [["ADDRESS", "OWNER", "STATE", "NODE"], ["10.20.0.10", "shop/web-0", "waiting", "-"]]
 
 
+def test_of_many_holders_a_small_table_is_shown_and_json_names_them_all():
+    holders = [
+        {"address": f"10.20.0.{at}", "owner": f"shop/web-{at}", "state": "waiting", "node": None}
+        for at in range(25)
+    ]
+    error = ServiceError(Code.EXHAUSTED, "no free address", holders=holders)
+    result = run(refusing(error), *CREATE, "-o", "json")
+    lines = [line.split() for line in result.stderr.splitlines()]
+    assert [line[0] for line in lines[2:12]] == [f"10.20.0.{at}" for at in range(10)]
+    assert lines[12:] == [["and", "15", "more,", "which", "--output", "json", "names"]]
+    assert document(result)["error"]["fields"]["holders"] == holders
+
+
 @pytest.mark.parametrize("odd", ["text", 7, [1, 2], [{"node": "no state"}], None])
 def test_details_in_another_shape_do_not_hide_the_error(odd):
     result = run(refusing(ServiceError(Code.ROLLOUT_FAILED, "it failed", nodes=odd, holders=odd)), *CREATE)
