@@ -1,22 +1,25 @@
-"""`moorage network create|list|show`."""
+"""`moorage network create|update|list|show`."""
 
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
-from rich.console import Console
 
-from console.changes import ActorOption
-from console.node_results import draw_node_results
-from console.output import Column, OutputOption, draw_facts, draw_rows, say, show
+from console.changes import ActorOption, ExpectedVersionOption
+from console.network_table import draw_network, draw_networks
+from console.output import OutputOption, say, show
+from console.owners import EverybodyOption, OwnersOption, new_owners
 from console.session import EXIT_CODES, LimitOption, RequestIdOption, asking
 from schemas.errors import Code, ServiceError
-from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkShow, NetworkView
+from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkShow, NetworkUpdate, NetworkView
 
-HELP = "Networks: create, list, show."
+HELP = "Networks: create, update, list, show."
 
 _ROLLBACK_S = 20
 """A failed create is answered when the nodes have taken it back: up to so many seconds after the deadline."""
+
+_SETTLING_S = 5
+"""An update is answered at its deadline, in whatever state the nodes are: up to so many seconds later."""
 
 _Network = Annotated[str, typer.Argument(metavar="NAME", help="the network's name")]
 _Subnets = Annotated[
@@ -24,6 +27,13 @@ _Subnets = Annotated[
     typer.Option(
         metavar="CIDR",
         help="with or without its gateway: 10.20.0.0/24,gateway=10.20.0.1; repeat for more",
+    ),
+]
+_NewSubnets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CIDR",
+        help="a further subnet, with or without its gateway: 10.21.0.0/24,gateway=10.21.0.1; repeat for more",
     ),
 ]
 _Uplink = Annotated[
@@ -43,7 +53,7 @@ _Deadline = Annotated[float, typer.Option(help="how long the nodes have, in seco
 
 def register(group: typer.Typer) -> None:
     """Add the commands to `group`."""
-    for command in (create, list_, show_):
+    for command in (create, update, list_, show_):
         group.command(command.__name__.rstrip("_"), epilog=EXIT_CODES)(command)
 
 
@@ -73,7 +83,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
             actor=actor,
             network=network,
             driver={"type": driver, "uplink": uplink},
-            subnets=tuple(_subnet(text) for text in subnet),
+            subnets=tuple(_subnet("--subnet", text) for text in subnet),
             mtu=mtu,
             owners=tuple(owner or ()),
             deadline_s=deadline,
@@ -84,23 +94,77 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
             longer_s=deadline + _ROLLBACK_S,
             doing=f"Waiting for the nodes to make network {network}, {deadline:g} s at most",
         )
-        show(view, output, _draw_one)
+        show(view, output, draw_network)
+
+
+def update(  # noqa: PLR0913, PLR0917  one argument for each option
+    ctx: typer.Context,
+    network: _Network,
+    add_subnet: _NewSubnets = None,
+    owner: OwnersOption = None,
+    everybody: EverybodyOption = False,
+    deadline: _Deadline = 30,
+    expected_version: ExpectedVersionOption = None,
+    actor: ActorOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Add subnets to a network or change whom it allows, and wait until each ready node has reported.
+
+    Addresses that owners hold stay theirs. The network stays active on every node: where one fails, it
+    tries again by itself, and this ends with exit code 1.
+    """
+    attempt = request_id or str(uuid4())
+    with asking(ctx, output, request_id=attempt) as session:
+        request = NetworkUpdate(
+            request_id=attempt,
+            actor=actor,
+            network=network,
+            expected_version=expected_version,
+            add_subnets=tuple(_subnet("--add-subnet", text) for text in add_subnet or ()),
+            owners=new_owners(owner, everybody),
+            deadline_s=deadline,
+        )
+        view = session.ask(
+            request,
+            NetworkView,
+            longer_s=deadline + _SETTLING_S,
+            doing=f"Waiting for the nodes to follow network {network}, {deadline:g} s at most",
+        )
+        show(view, output, draw_network)
+        _tell_who_lags(view)
 
 
 def list_(ctx: typer.Context, limit: LimitOption = None, output: OutputOption = "table") -> None:
     """List all networks by name."""
     with asking(ctx, output) as session:
         page = session.ask_pages(NetworkList(), NetworkPage, "networks", limit)
-        show(page, output, _draw_page)
+        show(page, output, draw_networks)
 
 
 def show_(ctx: typer.Context, network: _Network, output: OutputOption = "table") -> None:
     """Show one network with its state node by node."""
     with asking(ctx, output) as session:
-        show(session.ask(NetworkShow(network=network), NetworkView), output, _draw_one)
+        show(session.ask(NetworkShow(network=network), NetworkView), output, draw_network)
 
 
-def _subnet(text: str) -> dict[str, Any]:
+def _tell_who_lags(view: NetworkView) -> None:
+    """What to do about nodes that have not followed; exit code 1 where one failed."""
+    states = [result.state for result in view.nodes]
+    failed, late = states.count("error"), states.count("pending")
+    if late:
+        say(f"{late} of {len(states)} nodes have not reported yet. They follow as soon as they are back.")
+    if failed:
+        say(
+            f"Network {view.network} stays active, but {failed} of {len(states)} nodes failed to follow. "
+            "Mend what their errors name: they try again by themselves. "
+            f"`moorage network show {view.network}` tells when all are ready.",
+            style="red",
+        )
+        raise typer.Exit(1)
+
+
+def _subnet(option: str, text: str) -> dict[str, Any]:
     """`CIDR[,gateway=ADDRESS]` as a subnet's fields; their values are checked by the request."""
     cidr, *settings = text.split(",")
     fields = {"cidr": cidr.strip()}
@@ -109,61 +173,7 @@ def _subnet(text: str) -> dict[str, Any]:
         if name.strip() != "gateway" or "gateway" in fields:
             raise ServiceError(
                 Code.INVALID_REQUEST,
-                f"--subnet {text}: write CIDR or CIDR,gateway=ADDRESS: 10.20.0.0/24,gateway=10.20.0.1",
+                f"{option} {text}: write CIDR or CIDR,gateway=ADDRESS: 10.20.0.0/24,gateway=10.20.0.1",
             )
         fields["gateway"] = value.strip()
     return fields
-
-
-def _subnets(view: NetworkView) -> tuple[str, ...]:
-    return tuple(
-        str(subnet.cidr) + (f" gateway {subnet.gateway}" if subnet.gateway is not None else "")
-        for subnet in view.definition.subnets
-    )
-
-
-def _driver(view: NetworkView) -> str:
-    driver = view.definition.driver
-    return driver.type + (f" on {driver.uplink}" if driver.uplink else "")
-
-
-def _used(view: NetworkView) -> str:
-    return f"{view.used} of {view.total}"
-
-
-_COLUMNS: tuple[Column[NetworkView], ...] = (
-    Column("NETWORK", lambda view: view.network),
-    Column("STATE", lambda view: view.state),
-    Column("SUBNETS", lambda view: tuple(subnet.cidr for subnet in view.definition.subnets), folds=True),
-    Column("USED", _used),
-    Column("DRIVER", _driver, rank=2),
-    Column("OWNERS", lambda view: view.definition.owners or "everybody", rank=1, folds=True),
-    Column("MTU", lambda view: view.definition.mtu, rank=3),
-    Column("VERSION", lambda view: view.version, rank=4),
-)
-
-
-def _draw_page(console: Console, page: NetworkPage) -> None:
-    if page.networks:
-        draw_rows(console, _COLUMNS, page.networks)
-    else:
-        say("There are no networks yet. `moorage network create` makes one.")
-
-
-def _draw_one(console: Console, view: NetworkView) -> None:
-    facts = (
-        ("network", view.network),
-        ("state", view.state),
-        ("version", view.version),
-        ("driver", _driver(view)),
-        ("subnets", _subnets(view)),
-        ("mtu", view.definition.mtu),
-        ("owners", view.definition.owners or "everybody"),
-        ("used", _used(view)),
-    )
-    draw_facts(console, facts)
-    if view.nodes:
-        console.print()
-        draw_node_results(console, view.nodes)
-    else:
-        say("No node has been asked for it yet: `moorage node list` shows which nodes are ready.")

@@ -3,7 +3,15 @@
 import pytest
 
 from schemas.errors import Code, ErrorBody, ServiceError
-from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkShow, NetworkView, NodeResult
+from schemas.network import (
+    NetworkCreate,
+    NetworkList,
+    NetworkPage,
+    NetworkShow,
+    NetworkUpdate,
+    NetworkView,
+    NodeResult,
+)
 from tests.console_fakes import ACTOR, FakeAllocator, document, run, table
 
 
@@ -114,6 +122,107 @@ def test_create_shows_the_network_and_each_node():
 def test_create_gives_the_answers_own_json():
     allocator, result = create("--subnet", "10.20.0.0/24", "--output", "json")
     assert NetworkView.model_validate(document(result)) == created(allocator.asked[0])
+
+
+CREATED = created(
+    NetworkCreate(request_id="a", network="prod", subnets=[{"cidr": "10.20.0.0/24"}], owners=["shop/*"])
+)
+
+
+def update(*options: str, view: NetworkView = CREATED) -> tuple[FakeAllocator, object]:
+    allocator = FakeAllocator({NetworkUpdate: lambda _: view})
+    return allocator, run(allocator, "network", "update", "prod", *options)
+
+
+def test_update_asks_for_what_the_options_say():
+    allocator, result = update(
+        *("--add-subnet", "10.21.0.0/24,gateway=10.21.0.1", "--add-subnet", "fd00:21::/64"),
+        *("--owner", "shop/*", "--owner", "ops/db-*", "--expected-version", "7"),
+        *("--deadline", "45", "--request-id", "a"),
+    )
+    assert allocator.asked == [
+        NetworkUpdate(
+            request_id="a",
+            actor=ACTOR,
+            network="prod",
+            expected_version=7,
+            add_subnets=[{"cidr": "10.21.0.0/24", "gateway": "10.21.0.1"}, {"cidr": "fd00:21::/64"}],
+            owners=["shop/*", "ops/db-*"],
+            deadline_s=45,
+        )
+    ]
+    assert ["owners", "shop/*"] in table(result)
+    assert table(result)[-2:] == [["node-1", "ready", "-"], ["node-2", "ready", "-"]]
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_update_leaves_the_owners_alone_unless_they_are_named():
+    allocator, _ = update("--add-subnet", "10.21.0.0/24")
+    assert allocator.asked[0].owners is None
+
+
+def test_update_to_everybody_names_no_owners():
+    allocator, _ = update("--everybody")
+    assert (allocator.asked[0].owners, allocator.asked[0].add_subnets) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "nothing to change: add subnets or name the owners"),
+        (("--owner", "shop/*", "--everybody"), "say --owner or --everybody: one of the two"),
+        (("--add-subnet", "10.21.0.0/24,10.21.0.1"), "--add-subnet 10.21.0.0/24,10.21.0.1: write CIDR"),
+        (("--add-subnet", "10.21.0.5/24"), "has host bits set: write 10.21.0.0/24"),
+        (("--everybody", "--deadline", "601"), "deadline_s"),
+    ],
+)
+def test_an_update_that_cannot_be_meant_is_refused_before_anything_is_asked(options, said):
+    allocator, result = update(*options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert allocator.asked == []
+
+
+def test_update_waits_as_long_as_the_nodes_may_take():
+    late = iter([ServiceError(Code.TIMEOUT, "not answered yet")])
+    allocator = FakeAllocator({NetworkUpdate: lambda _: next(late, None) or CREATED})
+    result = run(allocator, "network", "update", "prod", "--everybody", "--deadline", "45")
+    assert result.exit_code == 0
+    assert allocator.patience == [allocator.timeout_s, 45 + 5]
+    assert allocator.asked[0] == allocator.asked[1]
+
+
+LAGGING = CREATED.model_copy(
+    update={
+        "nodes": (
+            NodeResult(node="node-1", state="ready"),
+            NodeResult(
+                node="node-2", state="error", error=ErrorBody(code=Code.UPLINK_MISSING, message="no eth1")
+            ),
+            NodeResult(node="node-3", state="pending"),
+        )
+    }
+)
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_an_update_that_a_node_could_not_follow_ends_with_1_and_what_to_do(output):
+    _, result = update("--everybody", "-o", output, view=LAGGING)
+    assert result.exit_code == 1
+    assert "Network prod stays active, but 1 of 3 nodes failed to follow" in result.stderr
+    assert "they try again by themselves" in result.stderr
+    assert "moorage network show prod" in result.stderr
+    if output == "json":
+        assert NetworkView.model_validate(document(result)) == LAGGING
+    else:
+        assert ["node-2", "error", "uplink_missing: no eth1"] in table(result)
+
+
+def test_an_update_that_a_node_has_yet_to_hear_of_is_done():
+    nodes = (NodeResult(node="node-1", state="ready"), NodeResult(node="node-2", state="pending"))
+    _, result = update("--everybody", view=CREATED.model_copy(update={"nodes": nodes}))
+    assert result.exit_code == 0
+    assert "1 of 2 nodes have not reported yet" in result.stderr
 
 
 def test_show_tells_a_nodes_own_error():

@@ -246,6 +246,7 @@ def test_an_answer_of_another_kind_is_an_error_not_a_crash():
     "command",
     [
         ("network", "create"),
+        ("network", "update"),
         ("network", "list"),
         ("network", "show"),
         ("pool", "create"),
