@@ -5,19 +5,30 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from console.output import Column, OutputOption, draw_facts, draw_rows, say, show
+from console import address_changes, address_map
+from console.address_table import draw_address, draw_addresses
+from console.output import OutputOption, say, show
 from console.session import EXIT_CODES, LimitOption, asking
+from console.times import moment
 from schemas.address import AddressList, AddressPage, AddressShow, AddressView, AllocationState
 
-HELP = "Addresses and who has them: list, show."
+HELP = "Addresses and who has them: list, show, map, reserve, rebind, release."
 
 _Network = Annotated[str, typer.Argument(metavar="NETWORK", help="the network's name")]
+_At = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="as it was then, such as 2026-03-01T14:05:00; UTC unless it names a zone"
+    ),
+]
 
 
 def register(group: typer.Typer) -> None:
     """Add the commands to `group`."""
     group.command("list", epilog=EXIT_CODES)(list_)
     group.command("show", epilog=EXIT_CODES)(show_)
+    address_map.register(group)
+    address_changes.register(group)
 
 
 def list_(
@@ -41,47 +52,17 @@ def show_(
     ctx: typer.Context,
     network: _Network,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="such as 10.20.0.10")],
+    at: _At = None,
     output: OutputOption = "table",
 ) -> None:
-    """Show one address: its owner, and where it is attached."""
+    """Show one address: its owner and where it is attached, now or as it was at a time."""
     with asking(ctx, output) as session:
-        show(session.ask(AddressShow(network=network, address=address), AddressView), output, _draw_one)
-
-
-_COLUMNS: tuple[Column[AddressView], ...] = (
-    Column("ADDRESS", lambda view: view.address),
-    Column("STATE", lambda view: view.state),
-    Column("OWNER", lambda view: view.owner),
-    Column("NODE", lambda view: view.node),
-    Column("SINCE", lambda view: view.since, rank=1),
-    Column("POOL", lambda view: view.pool, rank=2),
-    Column("POLICY", lambda view: view.policy, rank=4),
-    Column("MAC", lambda view: view.mac, rank=3),
-    Column("IFNAME", lambda view: view.ifname, rank=5),
-    Column("CONTAINER", lambda view: view.container_id, rank=6),
-    Column("ATTACHMENT", lambda view: view.attachment_id, rank=7),
-)
+        query = AddressShow(network=network, address=address, at=moment("--at", at))
+        show(session.ask(query, AddressView), output, draw_address)
 
 
 def _draw_page(console: Console, page: AddressPage) -> None:
     if page.addresses:
-        draw_rows(console, _COLUMNS, page.addresses)
+        draw_addresses(console, page.addresses)
     else:
         say("No address matches: those never used are not listed.")
-
-
-def _draw_one(console: Console, view: AddressView) -> None:
-    facts = (
-        ("network", view.network),
-        ("address", view.address),
-        ("state", view.state),
-        ("since", view.since),
-        ("owner", view.owner),
-        ("node", view.node),
-        ("pool", f"{view.pool} ({view.policy})"),
-        ("mac", view.mac),
-        ("ifname", view.ifname),
-        ("container", view.container_id),
-        ("attachment", view.attachment_id),
-    )
-    draw_facts(console, facts)

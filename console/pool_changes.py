@@ -138,7 +138,7 @@ def delete(
             request_id=attempt, actor=actor, network=network, pool=pool, expected_version=expected_version
         )
         if has_to_ask(yes):
-            confirm(f"Delete pool {pool} of network {network}? Its addresses go back to the default pool")
+            confirm(f"Its addresses go back to the default pool. Delete pool {pool} of network {network}?")
         show(
             session.ask(request, Done),
             output,

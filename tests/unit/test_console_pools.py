@@ -224,7 +224,7 @@ def test_delete_at_a_terminal_is_carried_out_after_a_yes(typed):
     allocator = FakeAllocator({PoolDelete: lambda _: Done()})
     result = run_at_a_terminal(allocator, typed, "pool", "delete", "prod", "web")
     assert result.exit_code == 0
-    assert "Delete pool web of network prod? Its addresses go back to the default pool [y/N]" in result.stderr
+    assert "go back to the default pool. Delete pool web of network prod? [y/N]" in result.stderr
     assert [type(request) for request in allocator.asked] == [PoolDelete]
 
 

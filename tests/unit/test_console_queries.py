@@ -1,72 +1,16 @@
-"""`moorage address|node|history`: what is asked, and how the answers read."""
+"""`moorage node|history`: what is asked, and how the answers read."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
 
-from schemas.address import AddressList, AddressPage, AddressShow, AddressView
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 from schemas.node import NodeList, NodePage, NodeView
 from tests.console_fakes import FakeAllocator, document, run, table
 
 ATTACHMENT = UUID("0b8f7a52-6c1e-4a5e-9a65-0f2a4e4f0a11")
 AT = datetime(2026, 3, 1, 14, 5, 33, 987654, UTC)
-ADDRESS = AddressView(
-    network="prod",
-    pool="web",
-    policy="pinned",
-    address="10.20.0.10",
-    state="attached",
-    since=AT,
-    owner="shop/web-0",
-    mac="0a:58:0a:14:00:0a",
-    ifname="eth0",
-    node="node-1",
-    container_id="c1",
-    attachment_id=ATTACHMENT,
-)
-
-
-def test_address_list_asks_with_its_filters_and_shows_all_columns_in_a_pipe():
-    allocator = FakeAllocator({AddressList: lambda _: AddressPage(addresses=[ADDRESS])})
-    result = run(
-        allocator,
-        *("address", "list", "prod", "--pool", "web", "--owner", "shop/web-0"),
-        *("--node", "node-1", "--state", "attached"),
-    )
-    assert allocator.asked == [
-        AddressList(network="prod", pool="web", owner="shop/web-0", node="node-1", state="attached")
-    ]
-    assert table(result)[1] == [
-        *("10.20.0.10", "attached", "shop/web-0", "node-1", "2026-03-01T14:05:33Z", "web", "pinned"),
-        *("0a:58:0a:14:00:0a", "eth0", "c1", str(ATTACHMENT)),
-    ]
-
-
-def test_an_address_list_without_a_match_says_so():
-    allocator = FakeAllocator({AddressList: lambda _: AddressPage(addresses=())})
-    result = run(allocator, "address", "list", "prod")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "No address matches" in result.stderr
-
-
-def test_address_show_tells_who_has_it_and_since_when():
-    allocator = FakeAllocator({AddressShow: lambda _: ADDRESS})
-    lines = table(run(allocator, "address", "show", "prod", "10.20.0.10"))
-    assert allocator.asked == [AddressShow(network="prod", address="10.20.0.10")]
-    assert ["owner", "shop/web-0"] in lines
-    assert ["pool", "web (pinned)"] in lines
-    assert ["since", "2026-03-01T14:05:33Z"] in lines
-    shown = document(run(allocator, "address", "show", "prod", "10.20.0.10", "-o", "json"))
-    assert AddressView.model_validate(shown) == ADDRESS
-
-
-def test_an_address_that_cannot_be_read_is_refused_before_anything_is_asked():
-    allocator = FakeAllocator({AddressShow: lambda _: ADDRESS})
-    result = run(allocator, "address", "show", "prod", "10.20.0.300")
-    assert result.exit_code == 2
-    assert allocator.asked == []
 
 
 def test_node_list_tells_when_each_was_last_seen():
