@@ -3,14 +3,16 @@
 import typer
 from rich.console import Console
 
+from console import node_changes
 from console.output import Column, OutputOption, draw_rows, say, show
 from console.session import EXIT_CODES, LimitOption, asking
 from schemas.node import NodeList, NodePage, NodeView
 
 
 def register(group: typer.Typer) -> None:
-    """Add the command to `group`, which may have others already."""
+    """Add the commands to `group`, which may have others already."""
     group.command("list", epilog=EXIT_CODES)(list_)
+    node_changes.register(group)
 
 
 def list_(ctx: typer.Context, limit: LimitOption = None, output: OutputOption = "table") -> None:

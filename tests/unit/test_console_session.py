@@ -261,6 +261,8 @@ def test_an_answer_of_another_kind_is_an_error_not_a_crash():
         ("address", "rebind"),
         ("address", "release"),
         ("node", "list"),
+        ("node", "fence"),
+        ("node", "remove"),
         ("history",),
     ],
 )
