@@ -1,21 +1,26 @@
 """`moorage`: the command line, put together from the folders' command groups."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
-from allocator import schema
+from allocator import restoring, schema
 from allocator.database import open_engine
 from broker import commands as broker_commands
+from broker.outcome import Unavailable
 from compose.demo.run import demo as tell_demo
 from compose.logging import configure_logging
 from compose.processes import run_allocator, run_node, run_until_stopped
 from compose.settings import Settings, need, read_settings
 from compose.up import up as run_up
 from console import addresses, history, networks, nodes, pools
-from schemas.errors import ServiceError
+from schemas.errors import Code, ServiceError
 
 _SHIM = Path("build/cni/moorage")
 _PIPE_WIDTH = 110
@@ -28,9 +33,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 node_app = typer.Typer(
-    help="Run this machine's node worker; enroll and list nodes.", invoke_without_command=True
+    help="Run this machine's node worker; enroll, list, fence and remove nodes.", invoke_without_command=True
 )
-db_app = typer.Typer(help="The database's schema.", no_args_is_help=True)
+db_app = typer.Typer(help="The database: its schema, and life after a restored backup.", no_args_is_help=True)
 
 
 @app.callback()
@@ -83,10 +88,52 @@ def node(ctx: typer.Context) -> None:
 @db_app.command()
 def upgrade(ctx: typer.Context) -> None:
     """Bring the database's schema up to this version. Safe to repeat."""
-    settings: Settings = ctx.obj
-    engine = open_engine(need(settings.database_url, "DATABASE_URL", "it names the database to upgrade"))
-    try:
+    with _database(ctx, "upgrade") as engine:
         typer.echo(f"the database is at revision {schema.upgrade(engine)}")
+
+
+@db_app.command()
+def restored(ctx: typer.Context) -> None:
+    """Say that the database was restored from a backup. Run it BEFORE any allocator is started on it.
+
+    Since the backup was made, pods have come and gone that it does not know. Paused, the allocators give no
+    pod a new address; the nodes report what they have, and it is adopted. When `moorage node list` shows
+    all nodes ready, `moorage db resume` lets pods get new addresses again.
+    """
+    with _database(ctx, "declare restored") as engine:
+        epoch = restoring.declare_restored(engine)
+        typer.echo(
+            f"the database is in epoch {epoch}, and paused: start the allocators, wait until "
+            "`moorage node list` shows all nodes ready, then run `moorage db resume`"
+        )
+
+
+@db_app.command()
+def resume(ctx: typer.Context) -> None:
+    """Let pods get new addresses again, after `moorage db restored`.
+
+    Run it when the nodes have reported what they have: `moorage node list` shows which are ready. What a
+    node reports later is no longer adopted by itself.
+    """
+    with _database(ctx, "resume") as engine:
+        restoring.resume(engine)
+        typer.echo("resumed: pods get new addresses again")
+
+
+@contextmanager
+def _database(ctx: typer.Context, what: str) -> Iterator[Engine]:
+    """The database that the settings name, to do `what`. Raises `unavailable` where it cannot be used."""
+    settings: Settings = ctx.obj
+    engine = open_engine(need(settings.database_url, "DATABASE_URL", f"it names the database to {what}"))
+    try:
+        yield engine
+    except (DBAPIError, Unavailable) as error:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise ServiceError(
+            Code.UNAVAILABLE,
+            f"the database cannot be used: {reason}. Look at MOORAGE_DATABASE_URL and at the server, then "
+            "run this again",
+        ) from error
     finally:
         engine.dispose()
 
