@@ -54,11 +54,14 @@ class Outbox:
         self._notices: deque[Notice] = deque()
         self._next_tick = 0.0
 
-    def after_commit(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+    def after_commit(
+        self, notices: Sequence[Notice], touched: Collection[int] = (), *, answered: bool = False
+    ) -> None:
         """Called from the database's thread after each commit; `touched` networks got new history, by id."""
         self._touched(touched)
-        self._notices.extend(notices)
-        self._loop.call_soon_threadsafe(self._wake.set)
+        if notices or answered:
+            self._notices.extend(notices)
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self, tick: Callable[[], None]) -> None:
         """Until cancelled: send at each commit, and look once a second for what others left behind.

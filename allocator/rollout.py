@@ -92,6 +92,7 @@ def _activate(work: Work, network: Network, user_id: str) -> None:
     work.record(network.id, "network.active", user_id)
     active = work.reload(network.name)
     answer = succeeded(network_view(work.connection, active))
+    work.answered = True
     requests.settle(work.connection, network.id, answer, deadline=None)
 
 
@@ -99,7 +100,8 @@ def _answer_update(work: Work, network: Network) -> None:
     """Tell whoever changed a live network how each node took it. Nodes that failed try again."""
     if requests.open_deadline(work.connection, network.id) is not None:
         answer = succeeded(network_view(work.connection, network))
-        requests.settle(work.connection, network.id, answer, deadline=None)
+        work.answered = True
+    requests.settle(work.connection, network.id, answer, deadline=None)
 
 
 def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:
@@ -117,6 +119,7 @@ def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], us
         nodes=listed,
     )
     deadline = work.now + timedelta(seconds=_ROLLBACK_S)
+    work.answered = True
     requests.settle(work.connection, network.id, failed(error), deadline)
     version = work.next_version(network.version)
     networks.set_state(work.connection, network.id, "deleting", version, work.now)
@@ -131,6 +134,7 @@ def _finish_rollback(work: Work, network: Network, user_id: str) -> None:
     networks.clear(work.connection, network.id)
     networks.set_state(work.connection, network.id, "deleted", network.version, work.now)
     work.record(network.id, "network.deleted", user_id)
+    work.answered = True
     requests.close(work.connection, network.id)
     work.forget(network.name)
 

@@ -95,8 +95,7 @@ class Allocator:
         outcomes, committed = self._database.run(batch)
         for remembered in committed.remembered:
             self._memory.keep(remembered)
-        if committed.notices or committed.networks:
-            self._after_commit(committed.notices, committed.networks)
+        committed.tell(self._after_commit)
         return outcomes
 
     def answer(self, deliveries: Sequence[Delivery]) -> list[Outcome]:

@@ -45,19 +45,15 @@ class Timers:
         """Move on what is due. Raises `Unavailable` while the database is away."""
         try:
             for name in self._database.run(_overdue):
-                self._committed(self._database.run(partial(_expire, name=name)))
+                self._database.run(partial(_expire, name=name)).tell(self._after_commit)
             # An allocator that has just started has not had the time to hear of anybody.
             if self._clock() - self._serving_since > LOST_AFTER_S:
-                self._committed(self._database.run(_mark_lost))
+                self._database.run(_mark_lost).tell(self._after_commit)
             if self._retention is not None:
                 self._retention.tick()
         except Unavailable:
             self._serving_since = self._clock()  # nor has one whose database was away
             raise
-
-    def _committed(self, committed: Committed) -> None:
-        if committed.notices or committed.networks:
-            self._after_commit(committed.notices, committed.networks)
 
 
 def _overdue(connection: Connection) -> list[str]:

@@ -35,13 +35,24 @@ class Committed:
     notices: tuple[Notice, ...] = ()
     networks: frozenset[int] = frozenset()
     remembered: tuple[Remembered, ...] = ()
+    answered: bool = False
+    """Whether a job was given its answer, which somebody may wait for."""
+
+    def tell(self, after_commit: "AfterCommit") -> None:
+        """Hand it over, if there is anything."""
+        if self.notices or self.networks or self.answered:
+            after_commit(self.notices, self.networks, answered=self.answered)
 
 
 class AfterCommit(Protocol):
     """Who is told of each commit."""
 
-    def __call__(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
-        """`notices` are for nodes; `touched` are the networks with new history. Called in any thread."""
+    def __call__(
+        self, notices: Sequence[Notice], touched: Collection[int] = (), *, answered: bool = False
+    ) -> None:
+        """`notices` are for nodes; `touched` are the networks with new history; `answered`: a job has its
+        answer. Called in any thread.
+        """
 
 
 class Work:
@@ -56,6 +67,7 @@ class Work:
         self._memory = memory or Memory()
         self.ledger = Ledger()
         self.notices: list[Notice] = []
+        self.answered = False
         self.actor: str | None = None
         """Whom the sender of the present request claims to have asked for."""
         self._networks: dict[str, Network | None] = {}
@@ -228,7 +240,8 @@ class Work:
         touched = frozenset(row["network_id"] for row in self._rows)
         for network_id in touched:
             networks.set_seq(self.connection, network_id, self._seqs[network_id])
-        return Committed(tuple(self.notices), touched, tuple(self._remembered() if keep_supplies else ()))
+        remembered = tuple(self._remembered() if keep_supplies else ())
+        return Committed(tuple(self.notices), touched, remembered, self.answered)
 
     def _remembered(self) -> Iterator[Remembered]:
         for network in filter(None, self._networks.values()):

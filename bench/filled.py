@@ -56,7 +56,7 @@ def fill(url: str, rows: int, tell: Tell) -> None:
     """Bring an empty database to `rows` allocations."""
     engine = open_engine(url, statement_s=_STATEMENT_S)
     try:
-        allocator = Allocator(Database(engine), lambda notices, touched=(): None)
+        allocator = Allocator(Database(engine), lambda notices, touched=(), answered=False: None)
         _ask(allocator, new_network(NETWORK))
         for part in _PARTS:
             tell(f"{round(rows * part.share):,} rows of pool {part.pool}")

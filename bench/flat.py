@@ -59,7 +59,7 @@ class _Network:
 
     def __init__(self, url: str) -> None:
         self._database = Database(open_engine(url))
-        self._allocator = Allocator(self._database, lambda notices, touched=(): None)
+        self._allocator = Allocator(self._database, lambda notices, touched=(), answered=False: None)
 
     def close(self) -> None:
         """Close the connections."""

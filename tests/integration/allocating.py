@@ -36,7 +36,9 @@ class Asked:
         for node, session in self.sessions.items():
             self.reply(NodeSync(node=node, session=session))
 
-    def committed(self, notices: Sequence[Notice], touched: Collection[int] = ()) -> None:
+    def committed(
+        self, notices: Sequence[Notice], touched: Collection[int] = (), *, answered: bool = False
+    ) -> None:
         """What an outbox would send."""
         self.notices.extend(notices)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, cast
 
 from allocator.database import Database
@@ -73,14 +74,23 @@ async def test_nodes_are_nudged_and_the_relay_hears_which_networks_were_touched(
     assert parts.touched == [7]
 
 
-async def test_commits_that_come_close_together_cost_one_look_and_no_tick():
+async def test_answers_that_come_close_together_cost_one_look():
     async with running() as parts:
         await until(lambda: parts.database.asked == 1)
         for _ in range(100):
-            await asyncio.to_thread(parts.outbox.after_commit, [])
+            await asyncio.to_thread(partial(parts.outbox.after_commit, [], answered=True))
         await until(lambda: parts.database.asked > 1)
         assert parts.database.asked < 20
-    assert parts.ticks == 1
+
+
+async def test_a_commit_that_leaves_nothing_to_send_wakes_nobody():
+    parts = Parts()
+    parts.outbox.after_commit([], [7])
+    await asyncio.sleep(0)
+    assert not parts.outbox._wake.is_set()
+    parts.outbox.after_commit([], [7], answered=True)
+    await asyncio.sleep(0)
+    assert parts.outbox._wake.is_set()
 
 
 async def test_timers_that_fail_are_tried_again_and_nudges_go_out_meanwhile():
