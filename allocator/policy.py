@@ -69,6 +69,7 @@ def decide_allocate(request: AddressAllocate, scene: Scene) -> Repeat | Attach:
     own = ledger.of_owner(network.id, request.owner, request.ifname)
     pinned = [row for row in own if row.pinned_owner is not None]
     kept = {row.family: place_of_row(row) for row in pinned}
+    check_families(request.addresses, network)
     replaces = _taken_over(request, network, pinned)
     pool = pool_for(request, scene, pinned)
     for family in network.families:
@@ -125,6 +126,22 @@ def _check_open(request: AddressAllocate, scene: Scene) -> None:
             "the database was restored from a backup, and the nodes are telling what they have: no new "
             "address is given out until `moorage db resume`",
         )
+
+
+def check_families(wished: Sequence[IPAddress], network: Network) -> None:
+    """Raise `address_unknown` for a wish that could only be passed over: of a family the network lacks."""
+    for address in wished:
+        if address.version not in network.families:
+            raise _unknown(address, network)
+
+
+def _unknown(address: IPAddress, network: Network) -> ServiceError:
+    return ServiceError(
+        Code.ADDRESS_UNKNOWN,
+        f"{address} is no address that network {network.name} hands out: it lies outside the subnets, "
+        f"or is a network, broadcast or gateway address. See `moorage pool list {network.name}`",
+        address=str(address),
+    )
 
 
 def _taken_over(request: AddressAllocate, network: Network, pinned: Sequence[Allocation]) -> tuple[UUID, ...]:
@@ -201,12 +218,7 @@ def usable(address: IPAddress, scene: Scene, pool: Pool, owner: str) -> Place | 
     """The place of an address that `owner` may have of `pool` now, or why it may not."""
     network, place = scene.network, scene.ledger.place_at(scene.network.id, address)
     if place is None:
-        return ServiceError(
-            Code.ADDRESS_UNKNOWN,
-            f"{address} is no address that network {network.name} hands out: it lies outside the subnets, "
-            f"or is a network, broadcast or gateway address. See `moorage pool list {network.name}`",
-            address=str(address),
-        )
+        return _unknown(address, network)
     if place.pool_id != pool.id:
         there = network.pool(place.pool_id).name
         return ServiceError(

@@ -149,6 +149,12 @@ def test_a_pool_that_no_longer_allows_its_owner_refuses_it():
     assert refusal(ask(), [row(state="waiting", attachment_id=None)], closed).code == "owner_forbidden"
 
 
+@pytest.mark.parametrize("rows", [[], [row(state="waiting", attachment_id=None)]])
+def test_an_address_of_a_family_that_the_network_lacks_is_not_passed_over(rows: list[Allocation]):
+    error = refusal(ask(addresses=["fd00:1::1"]), rows)
+    assert (error.code, error.fields["address"]) == ("address_unknown", "fd00:1::1")
+
+
 def test_a_missing_family_is_added_to_a_pinned_owner():
     dual = {"subnets": [{"cidr": "10.1.0.0/24"}, {"cidr": "fd00:1::/64"}]}
     network = replace(PROD, definition=NetworkDefinition.model_validate(dual))
