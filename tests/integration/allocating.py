@@ -123,6 +123,19 @@ class Asked:
                 connection.execute(text(statement), {"s": seconds})
             connection.execute(text("UPDATE networks SET seq = seq + 1"))
 
+    def check_used(self) -> int:
+        """Assert that every range counts its rows rightly; how many addresses are used in all."""
+        counted = (
+            "SELECT r.used, (SELECT COUNT(*) FROM allocations a WHERE a.range_id = r.id AND a.pool_id = "
+            "r.pool_id AND a.address BETWEEN r.first AND r.last AND a.state <> 'free') FROM ranges r"
+        )
+        with self.engine.connect() as connection:
+            figures = connection.execute(text(counted)).all()
+            held = connection.execute(text("SELECT COUNT(*) FROM allocations WHERE state <> 'free'")).scalar()
+        assert [used for used, _ in figures] == [rows for _, rows in figures]
+        assert sum(used for used, _ in figures) == held
+        return int(held or 0)
+
     def addresses(self, **filters: Any) -> list[AddressView]:
         """All rows of network prod."""
         return list(self.reply(AddressList(network="prod", limit=500, **filters)).addresses)
