@@ -3,10 +3,19 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine
+import structlog
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from broker.outcome import Unavailable
 
@@ -17,46 +26,87 @@ _DUPLICATE = 1062
 _CONFLICT = {
     1020,  # snapshot conflict (MariaDB >= 11.6.2)
     _DUPLICATE,  # another writer was faster: run again, this time its row is there to be read
-    1205,  # lock wait timeout
-    1213,  # deadlock
+    1205,  # lock wait timeout; undoes the statement alone, so the transaction is rolled back by us
+    1213,  # deadlock; Galera says it at COMMIT too
+    1317,  # the query was interrupted: KILL QUERY, or MySQL shutting down
+    1412,  # the table's definition changed: an upgrade runs
+    3101,  # Group Replication: another server's transaction was faster
 }
-_LOST = {0, 1927, 2006, 2013, 2055, 4031}  # the connection went away; 0 is PyMySQL's "already closed"
-_AWAY = {
-    1040,  # too many connections
+_USELESS = {
+    0,  # PyMySQL's "already closed"
     1047,  # Galera: node not ready
     1053,  # server shutdown in progress
-    1205,
     1290,  # read-only: the server has become a replica
-    1836,
+    1836,  # read-only mode
+    1927,  # connection was killed
+    2006,  # server has gone away
+    2013,  # lost during query
+    2055,  # lost, with the system's error
+    3100,  # Group Replication: this server left its group
+    4031,  # closed by the server for idleness
+    9001,  # ProxySQL: no server to send this to
+}
+"""The connection is of no use any more; a new one may lead to a server that is."""
+_AWAY = {
+    1021,  # disk full
+    1026,  # error writing file: of the binary log, for want of space
+    1040,  # too many connections
+    1114,  # the table is full: InnoDB has no space
+    1180,  # error during COMMIT, the same
     2002,  # cannot connect through the socket
     2003,  # cannot connect
     2005,  # unknown host
-    3101,  # Group Replication rolled back
-} | _LOST
+}
+
+_TRIES = 5
+_GIVE_UP_S = 20.0
+"""No further try from then on: somebody waits for the answer, and his request is served again anyway."""
+
+log = structlog.get_logger("moorage.allocator")
 
 
-def open_engine(url: str | URL, *, statement_s: int = 10) -> Engine:
+def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30) -> Engine:
     """An engine for `url` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED.
 
-    PyMySQL waits for ever unless told otherwise; here a statement may take `statement_s` seconds.
+    PyMySQL waits for ever unless told otherwise; here a statement may take `statement_s` seconds. A server
+    would wait as well: 8 hours, unless told otherwise, with all locks of a client that vanished without a
+    word. Here it ends a session that asks nothing for `idle_s` seconds.
+
+    A unit of work costs its statements and one COMMIT: no ping before, for a lost connection is found by
+    the first statement and `Database.run` tries again; and no ROLLBACK after.
     """
-    return create_engine(
+    engine = create_engine(
         url,
         isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,
+        pool_reset_on_return=None,
         connect_args={
             "connect_timeout": 5,
             "read_timeout": statement_s,
             "write_timeout": statement_s,
-            "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 5",
+            "init_command": (
+                f"SET time_zone = '+00:00', innodb_lock_wait_timeout = 5, wait_timeout = {idle_s}"
+            ),
         },
     )
+    event.listen(engine, "handle_error", _discard)
+    return engine
 
 
-def _number(error: BaseException) -> int | None:
+def _discard(context: ExceptionContext) -> None:
+    """Close what SQLAlchemy would use again: connections to a server that takes no writes any more, all of
+    them, and one whose COMMIT failed, for SQLAlchemy then takes the transaction for closed.
+    """
+    if _number(context.sqlalchemy_exception) in _USELESS:
+        context.is_disconnect = True
+    elif context.statement is None and not context.is_disconnect:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+
+
+def _number(error: BaseException | None) -> int | None:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return None
     args = error.orig.args
@@ -69,16 +119,12 @@ class Conflict(Exception):
 
 def is_retriable(error: BaseException) -> bool:
     """Whether the same transaction, run again from its beginning, may succeed at once."""
-    if isinstance(error, Conflict):
-        return True
-    number = _number(error)
-    return number is not None and number in (_CONFLICT | _LOST)
+    return isinstance(error, Conflict) or _number(error) in _CONFLICT | _USELESS
 
 
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be written to now, whatever the statement."""
-    number = _number(error)
-    return isinstance(error, PoolTimeout) or (number is not None and number in _AWAY)
+    return isinstance(error, PoolTimeout) or _number(error) in (_CONFLICT | _USELESS | _AWAY) - {_DUPLICATE}
 
 
 class Database:
@@ -93,20 +139,27 @@ class Database:
         A connection lost in COMMIT leaves the outcome open; `work` runs again and its unique keys decide.
         Raises `Unavailable` while the database is away or lets nobody in; any other error as it is.
         """
+        failures: list[str] = []
         attempts = Retrying(
             retry=retry_if_exception(is_retriable),
-            stop=stop_after_attempt(5),
+            stop=stop_after_attempt(_TRIES) | stop_after_delay(_GIVE_UP_S),
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
+            before_sleep=lambda state: failures.append(_failure(state)),
             reraise=True,
         )
         try:
             for attempt in attempts:
                 with attempt:
                     return self._once(work)
+        except Conflict as error:
+            raise Unavailable(f"others change the same rows all the time: {error}") from error
         except (DBAPIError, PoolTimeout) as error:
-            if is_away(error) or (is_retriable(error) and _number(error) != _DUPLICATE):
+            if is_away(error):
                 raise Unavailable(f"the database is away: {_reason(error)}") from error
             raise
+        finally:
+            if failures:
+                log.warning("transaction tried again", times=len(failures), reasons=failures)
         raise AssertionError("tenacity re-raises the last error")
 
     def _once(self, work: Callable[[Connection], T]) -> T:
@@ -123,6 +176,11 @@ class Database:
     def dispose(self) -> None:
         """Close all idle connections."""
         self._engine.dispose()
+
+
+def _failure(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome else None
+    return _reason(error) if error else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -101,7 +101,7 @@ def _answer_update(work: Work, network: Network) -> None:
     if requests.open_deadline(work.connection, network.id) is not None:
         answer = succeeded(network_view(work.connection, network))
         work.answered = True
-    requests.settle(work.connection, network.id, answer, deadline=None)
+        requests.settle(work.connection, network.id, answer, deadline=None)
 
 
 def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:

@@ -44,9 +44,12 @@ def add(
     )
 
 
+_OF_THE_ATTEMPT = {"request_id", "deadline_s", "actor"}
+
+
 def fingerprint(request: Administrative) -> str:
     """One short text for what is asked, whoever asks and how often."""
-    body = json.dumps(request.model_dump(mode="json", exclude={"request_id", "deadline_s"}), sort_keys=True)
+    body = json.dumps(request.model_dump(mode="json", exclude=_OF_THE_ATTEMPT), sort_keys=True)
     return hashlib.sha256(f"{request.NAME} {body}".encode()).hexdigest()
 
 
