@@ -10,17 +10,17 @@ import asyncio
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import aio_pika
-from aio_pika.exchange import Exchange
-from aio_pika.queue import Queue
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import Pool
 
 from broker import topology
+from broker.frames import Arrived
+from broker.intake import Intake
+from broker.outlet import Answered, Replies
 from compose.logging import configure_logging
 from compose.processes import run_allocator, run_until_stopped
 from compose.settings import read_settings
@@ -69,15 +69,13 @@ def after_commit() -> None:
 
 def between_replies() -> None:
     """One reply was published."""
-    publish, published = Exchange.publish, []
+    send = Replies.send
 
-    async def publish_once(self: Exchange, *args: Any, **kwargs: Any) -> Any:
-        if published:
-            await _stop_alone()
-        published.append(await publish(self, *args, **kwargs))
-        return published[0]
+    async def send_one(self: Replies, answers: Sequence[Answered], *, timeout_s: float) -> None:
+        await send(self, answers[:1], timeout_s=timeout_s)
+        await _stop_alone()
 
-    Exchange.publish = publish_once  # type: ignore[method-assign]
+    Replies.send = send_one  # type: ignore[method-assign]
 
 
 def before_ack() -> None:
@@ -86,7 +84,7 @@ def before_ack() -> None:
     async def ack(*_: Any, **__: Any) -> None:
         await _stop_alone()
 
-    aio_pika.IncomingMessage.ack = ack  # type: ignore[method-assign]
+    Intake.ack = ack  # type: ignore[method-assign]
 
 
 POINTS: dict[str, Callable[[], None]] = {
@@ -103,22 +101,16 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 def gather(count: int) -> None:
-    """Hold back the first messages of a partition until there are so many."""
-    consume = Queue.consume
+    """Let nobody take a batch before there are so many messages; queries come one by one as ever."""
+    take = Intake.take
 
-    async def consume_together(self: Queue, callback: Callable[[Any], Any], *args: Any, **kwargs: Any) -> Any:
-        held: list[Any] = []
+    async def take_together(self: Intake, limit: int) -> list[Arrived]:
+        while limit > 1 and len(self._waiting) < count and self._lost is None:
+            self._bell.clear()
+            await self._bell.wait()
+        return await take(self, limit)
 
-        async def hold(message: Any) -> None:
-            held.append(message)
-            if len(held) == count:
-                for each in held:  # without a pause: whoever takes them takes them all
-                    await callback(each)
-
-        chosen = hold if self.name in _PARTITIONS else callback
-        return await consume(self, chosen, *args, **kwargs)
-
-    Queue.consume = consume_together  # type: ignore[method-assign]
+    Intake.take = take_together  # type: ignore[method-assign]
 
 
 def main(point: str, count: int) -> None:
