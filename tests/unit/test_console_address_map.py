@@ -112,6 +112,11 @@ def test_runs_of_one_state_are_added_up():
     assert lines[1].split() == ["█", "attached", "16", "6.1", "%"]
 
 
+def test_what_one_state_has_all_of_is_100_percent():
+    lines = drawn(AddressMapPage(runs=[FREE]))
+    assert [line.split() for line in lines[:2]] == [["IPv4", "·" * 60], ["·", "free", "245", "100.0", "%"]]
+
+
 def test_a_pipe_gets_the_table_alone():
     page = AddressMapPage(runs=[USED, FREE])
     assert drawn(page, terminal=False)[0].split() == ["FIRST", "LAST", "COUNT", "POOL", "STATE"]

@@ -233,7 +233,7 @@ def test_delete_at_a_terminal_changes_nothing_without_a_yes(typed):
     allocator = FakeAllocator({PoolDelete: lambda _: Done()})
     result = run_at_a_terminal(allocator, typed, "pool", "delete", "prod", "web")
     assert result.exit_code == 1
-    assert result.stderr.endswith("Nothing was changed.\n")
+    assert result.stderr.endswith("[y/N]: Nothing was changed.\n")
     assert allocator.asked == []
 
 
