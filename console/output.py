@@ -61,7 +61,9 @@ def show(answer: Shown, output: Output, draw: Callable[[Console, Shown], None]) 
     if output == "json":
         typer.echo(answer.model_dump_json(indent=2))
     else:
-        draw(stdout(), answer)
+        console = stdout()
+        draw(console, answer)
+        console.file.flush()  # what is said of it on stderr comes after it
 
 
 def draw_rows(console: Console, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> None:

@@ -218,6 +218,11 @@ def test_an_update_that_a_node_could_not_follow_ends_with_1_and_what_to_do(outpu
         assert ["node-2", "error", "uplink_missing: no eth1"] in table(result)
 
 
+def test_what_to_do_stands_below_the_answer_where_both_go_into_one_file():
+    _, result = update("--everybody", view=LAGGING)
+    assert result.output == result.stdout + result.stderr
+
+
 def test_an_update_that_a_node_has_yet_to_hear_of_is_done():
     nodes = (NodeResult(node="node-1", state="ready"), NodeResult(node="node-2", state="pending"))
     _, result = update("--everybody", view=CREATED.model_copy(update={"nodes": nodes}))
