@@ -20,6 +20,7 @@ from schemas.node import NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolView
 
 M = TypeVar("M", bound=Message)
+R = TypeVar("R", bound=Request)
 
 
 class Asked:
@@ -67,6 +68,16 @@ class Asked:
     def dropped(self, request: Request) -> None:
         """A request that is not served any more."""
         assert isinstance(self.send(request), Dropped)
+
+    def make(self, kind: type[R], **fields: Any) -> R:
+        """A request of this kind, in network prod and under a request_id of its own where it has these."""
+        body = {"request_id": self.request_id(), "network": "prod"}
+        known = {name: value for name, value in body.items() if name in kind.model_fields}
+        return kind.model_validate(known | fields)
+
+    def together(self, *batch: Request) -> list[Outcome]:
+        """The outcomes of several requests in one transaction."""
+        return self.allocator.apply([Delivery(r, "operator.test", "reply", "c", "m") for r in batch])
 
     def request_id(self) -> str:
         """One that was not used yet."""
