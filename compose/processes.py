@@ -28,7 +28,7 @@ from broker.poster import poster
 from broker.rpc import rpc_client
 from compose.settings import Settings, need
 from node_worker import worker
-from node_worker.pacing import Bell
+from node_worker.inbox import Inbox
 
 log = structlog.get_logger("moorage")
 
@@ -112,16 +112,16 @@ async def run_node(settings: Settings) -> None:
         socket=settings.cni_socket,
         netns=settings.node_netns,
     )
-    nudged, reconnected = Bell(), Bell()
+    inbox = Inbox()
     async with (
         rpc_client(url, name=f"node {node}") as client,
         asyncio.TaskGroup() as group,
     ):
-        inbox = group.create_task(_listen(url, node, nudged, reconnected))
-        await worker.run(config, client.ask, nudged, reconnected)
-        inbox.cancel()
+        listening = group.create_task(_listen(url, node, inbox))
+        await worker.run(config, client.ask, inbox)
+        listening.cancel()
 
 
-async def _listen(url: str, node: str, nudged: Bell, reconnected: Bell) -> None:
+async def _listen(url: str, node: str, inbox: Inbox) -> None:
     async for nudge in nudges(url, node, name=f"node {node} inbox"):
-        (reconnected if nudge is None else nudged).ring()
+        inbox.told(nudge)

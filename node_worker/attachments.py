@@ -7,12 +7,14 @@ All functions run in one transaction of `Journal.run`.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 from uuid import UUID
+
+from schemas.node import LeftoverAttachment, NodeAttachment
 
 IPInterface = IPv4Interface | IPv6Interface
 
@@ -70,6 +72,7 @@ _COLUMNS = (
 
 
 _MARKS = ", ".join("?" * len(_COLUMNS.split(", ")))
+_HELD = "state IN ('wiring', 'attached')"
 
 
 def begin(connection: sqlite3.Connection, attachment: Attachment) -> None:
@@ -169,6 +172,33 @@ def owe_nameless(
     return _release(found.fetchone())
 
 
+def owe_unknown(connection: sqlite3.Connection, leftover: LeftoverAttachment) -> Release | None:
+    """Owe the release of an attachment that only the allocator has.
+
+    None when the journal has it in any state, or owes its release already.
+    """
+    named = str(leftover.attachment_id)
+    known = connection.execute(
+        "SELECT 1 FROM attachments WHERE attachment_id = ? UNION ALL "
+        "SELECT 1 FROM releases WHERE attachment_id = ?",
+        (named, named),
+    )
+    if known.fetchone() is not None:
+        return None
+    return _owe(connection, leftover)
+
+
+def owe_again(connection: sqlite3.Connection, ended: Iterable[NodeAttachment]) -> list[Release]:
+    """Owe anew the releases of those that are not held any more, also where one was sent already."""
+    still = set(held_ids(connection))
+    releases = []
+    for item in ended:
+        if item.attachment_id not in still:
+            connection.execute("DELETE FROM releases WHERE attachment_id = ?", (str(item.attachment_id),))
+            releases.append(_owe(connection, item))
+    return [release for release in releases if release is not None]
+
+
 def find(connection: sqlite3.Connection, container_id: str, ifname: str, conf_name: str) -> Attachment | None:
     """The attachment of a container's interface under a CNI configuration."""
     return _one(
@@ -205,6 +235,22 @@ def unfinished(connection: sqlite3.Connection) -> list[Attachment]:
     return _all(connection, "state <> 'attached'")
 
 
+def held(connection: sqlite3.Connection) -> list[Attachment]:
+    """Those whose allocate was answered and that are not to go: what the allocator should have, too."""
+    return _all(connection, _HELD)
+
+
+def held_ids(connection: sqlite3.Connection) -> list[UUID]:
+    """The ids of `held`, without the rest."""
+    rows = connection.execute(f"SELECT attachment_id FROM attachments WHERE {_HELD}")  # noqa: S608
+    return [UUID(attachment_id) for (attachment_id,) in rows]
+
+
+def everything(connection: sqlite3.Connection) -> list[Attachment]:
+    """All attachments, in any state."""
+    return _all(connection, "TRUE")
+
+
 def of_network(connection: sqlite3.Connection, network: str) -> list[Attachment]:
     """All attachments on a network, in any state."""
     return _all(connection, "network = ?", network)
@@ -228,10 +274,11 @@ def settled(connection: sqlite3.Connection, release_id: int) -> None:
     connection.execute("DELETE FROM releases WHERE id = ?", (release_id,))
 
 
+_Named = Attachment | LeftoverAttachment | NodeAttachment
 _RELEASES = "SELECT id, network, container_id, ifname, attachment_id FROM releases"
 
 
-def _owe(connection: sqlite3.Connection, attachment: Attachment) -> Release | None:
+def _owe(connection: sqlite3.Connection, attachment: _Named) -> Release | None:
     connection.execute(
         "INSERT INTO releases (network, container_id, ifname, attachment_id) VALUES (?, ?, ?, ?) "
         "ON CONFLICT DO NOTHING",
@@ -240,7 +287,7 @@ def _owe(connection: sqlite3.Connection, attachment: Attachment) -> Release | No
     return _owed(connection, attachment)
 
 
-def _owed(connection: sqlite3.Connection, attachment: Attachment) -> Release | None:
+def _owed(connection: sqlite3.Connection, attachment: _Named) -> Release | None:
     row = connection.execute(
         f"{_RELEASES} WHERE attachment_id = ?", (str(attachment.attachment_id),)
     ).fetchone()

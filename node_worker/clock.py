@@ -1,8 +1,13 @@
-"""The database's time as this node knows it, carried on by the node's monotonic clock."""
+"""The database's time as this node knows it, carried on by a clock of this node that never stops or jumps."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from time import monotonic
+from time import CLOCK_BOOTTIME, clock_gettime
+
+
+def boottime() -> float:
+    """Seconds since this machine booted. Unlike `time.monotonic` it counts those spent suspended."""
+    return clock_gettime(CLOCK_BOOTTIME)
 
 
 class DatabaseClock:
@@ -13,7 +18,7 @@ class DatabaseClock:
     looked at.
     """
 
-    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = boottime) -> None:
         self._now = now
         self._told: tuple[datetime, float] | None = None
 

@@ -18,6 +18,7 @@ from node_worker import attachments
 from node_worker.asking import Ask, ask_for, left_open
 from node_worker.attachments import Attachment, State
 from node_worker.clock import DatabaseClock
+from node_worker.gate import Gate
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.netlink.namespace import Netns
@@ -52,6 +53,7 @@ class Parts:
     threads: Threads
     sync: Sync
     pulse: Pulse
+    gate: Gate
     releases: Releases
     teardown: Teardown
 
@@ -64,8 +66,12 @@ class Handlers:
 
     async def add(self, request: CniRequest) -> CniResult:
         """Attach the pod: a complete endpoint, or nothing and the ServiceError that says why."""
+        self._parts.pulse.check()
+        async with self._parts.gate.adding():
+            return await self._add(request)
+
+    async def _add(self, request: CniRequest) -> CniResult:
         parts = self._parts
-        parts.pulse.check()
         with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
             earlier = await self._earlier(request, pod)
             network = await parts.sync.ready(request.conf.network)
@@ -77,7 +83,7 @@ class Handlers:
                 plan = plan_endpoint(allocated, request.ifname)
                 await self._wire(attachment, allocated, plan, pod)
                 undo.pop_all()
-        log.info("pod attached", **_about(request, self._parts.node), address=_texts(plan))
+        log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
         return result(plan, allocated, pod.path)
 
     async def delete(self, request: CniRequest) -> None:
@@ -174,6 +180,7 @@ class Handlers:
     ) -> None:
         parts, named = self._parts, attachment.attachment_id
         given = (plan.addresses, plan.mac, allocated.replaces)
+        await parts.gate.passed()  # a stale endpoint may still have the address
         if not await parts.journal.run(attachments.answered, named, *given):
             raise _replaced(attachment)
         for replaced in allocated.replaces:
@@ -186,6 +193,7 @@ class Handlers:
                 parts.sync.distrust(attachment.network)
             raise
         if not await parts.journal.run(attachments.attached, named):
+            parts.gate.check()
             raise _replaced(attachment)
 
     async def _make_room(self, replaced: UUID, driver: str) -> None:
@@ -208,8 +216,8 @@ class Handlers:
 def _replaced(attachment: Attachment) -> ServiceError:
     return ServiceError(
         Code.ATTACHMENT_RELEASED,
-        f"{attachment.container_id} {attachment.ifname} was replaced by a newer sandbox of the same owner "
-        "while it was being attached: attach it again if it is still wanted",
+        f"{attachment.container_id} {attachment.ifname} was ended while it was being attached, by a newer "
+        "sandbox of the same owner or by an operator: attach it again if it is still wanted",
         container_id=attachment.container_id,
     )
 

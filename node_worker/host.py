@@ -53,6 +53,10 @@ class Host:
         """Whether the pod has an interface of that name."""
         return veth.has_link(pod, ifname)
 
+    def has_host_link(self, name: str) -> bool:
+        """Whether the node has an endpoint's host end of that name."""
+        return veth.has_link(self._wired, name)
+
     def close(self) -> None:
         """Let go of the namespaces."""
         self._own.close()

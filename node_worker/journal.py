@@ -67,6 +67,8 @@ class Journal:
         """Open or create the file at `path`, and its folder. Raises ServiceError when that cannot be done."""
         self._path = path
         self._connection = _opened(path)
+        self.is_new = _is_blank(self._connection)
+        """Whether it told of no earlier life when it was opened: there may be pods that it does not know."""
         self._thread = Threads("journal", 1)
 
     async def run(
@@ -149,6 +151,15 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     else:  # take the lock now, not at the first ADD
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
+
+
+def _is_blank(connection: sqlite3.Connection) -> bool:
+    """Whether nothing was ever written down. sqlite_sequence remembers releases that are settled."""
+    (written,) = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM networks) OR EXISTS (SELECT 1 FROM attachments) "
+        "OR EXISTS (SELECT 1 FROM sqlite_sequence)"
+    ).fetchone()
+    return not written
 
 
 def _damaged(path: Path, what: str) -> ServiceError:

@@ -7,7 +7,7 @@ from node_worker.asking import Ask, ask_for, left_open
 from node_worker.journal import Journal
 from node_worker.networks import NetworkRow
 from node_worker.pacing import Backoff, Bell
-from node_worker.sync import Session
+from node_worker.session import Session
 from schemas.errors import ServiceError
 from schemas.message import Done
 from schemas.node import NodeReport

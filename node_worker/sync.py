@@ -9,7 +9,6 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import UUID
 
 import structlog
 
@@ -21,6 +20,7 @@ from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.networks import NetworkRow, Outcome
 from node_worker.pacing import Backoff, Bell
+from node_worker.session import Session
 from node_worker.threads import Threads
 from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.network import NetworkDefinition
@@ -40,14 +40,6 @@ class ReadyNetwork:
     network: str
     version: int
     definition: NetworkDefinition
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Which node this is, and which of its lives. `id` is new at every start."""
-
-    node: str
-    id: UUID
 
 
 class Sync:

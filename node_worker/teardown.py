@@ -1,4 +1,4 @@
-"""How an attachment ends, whoever ends it: DEL, a failed ADD, a successor on this node, a restart.
+"""How an attachment ends, whoever ends it: DEL, a failed ADD, a successor here, a restart, the allocator.
 
     cut the endpoint -> journal `removing` and the release owed -> send the release -> remove the endpoint
     -> forget the row
@@ -6,6 +6,9 @@
 Killed between any two of these, the row is found unfinished at the next start and goes the same way again;
 the release is not sent before the endpoint is cut, so no address is heard from two pods.
 """
+
+import asyncio
+from collections.abc import Iterable
 
 import structlog
 
@@ -39,6 +42,14 @@ class Teardown:
         for older in await self._journal.run(attachments.predecessors, attachment.attachment_id):
             await self._end(older)
         return await self._end(attachment)
+
+    async def retire_all(self, ending: Iterable[Attachment]) -> None:
+        """End all of these side by side. Each is tried; raises what the first refusal raised."""
+        retiring = (self.retire(attachment) for attachment in ending)
+        outcomes = await asyncio.gather(*retiring, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _end(self, attachment: Attachment) -> Release | None:
         driver = self._host.driver(attachment.driver)

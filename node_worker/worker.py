@@ -6,21 +6,25 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import structlog
 
 from cni.endpoint import serve
 from node_worker.asking import Ask
 from node_worker.clock import DatabaseClock
+from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.host import Host
+from node_worker.inbox import Inbox
 from node_worker.journal import Journal
+from node_worker.leftovers import Leftovers
 from node_worker.pacing import Bell
 from node_worker.pulse import Pulse
+from node_worker.reconcile import Reconcile
 from node_worker.releases import Releases
 from node_worker.reports import Reports
-from node_worker.sync import Session, Sync
+from node_worker.session import Session
+from node_worker.sync import Sync
 from node_worker.teardown import Teardown
 from node_worker.threads import Threads
 
@@ -42,35 +46,39 @@ class WorkerConfig:
     netns: Path | None = None
 
 
-async def run(config: WorkerConfig, ask: Ask, nudged: Bell, reconnected: Bell) -> None:
+async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
     """Serve CNI calls until cancelled; running calls may end then, for some seconds.
 
-    `ask` reaches the allocator. Ring `nudged` for each nudge in the node's queue, and `reconnected` whenever
-    the broker is back: nothing depends on them but how soon things happen. What a killed worker left
-    unfinished is undone before the socket appears. Raises ServiceError when the journal or the namespace
-    cannot be used.
+    `ask` reaches the allocator, `inbox` is told what its queue brings. What a killed worker left unfinished
+    is undone before the socket appears, what the allocator ended meanwhile before the first ADD is served.
+    Raises ServiceError when the journal or the namespace cannot be used.
     """
     with (
         Host(config.netns) as host,
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
     ):
-        session, clock = Session(config.node, uuid4()), DatabaseClock()
+        session, clock, gate = Session(config.node), DatabaseClock(), Gate(config.node)
         sync = Sync(session, ask, clock, journal, host, threads)
-        pulse = Pulse(session, ask, clock, sync, reconnected)
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, releases)
+        leftovers = Leftovers(journal, host, threads, releases)
+        reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate)
+        pulse = Pulse(session, ask, clock, sync, reconcile, gate)
         await teardown.recover()
         loops = (
+            reconcile.run(),
             sync.run(),
             reports.run(),
             releases.run(),
             pulse.run(),
-            _follow(nudged, sync.wake),
-            _follow(reconnected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+            _follow(inbox.networks, sync.wake),
+            _follow(inbox.attachments, reconcile.wake),
+            _follow(inbox.connected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+            _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
-        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, releases, teardown)
+        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown)
         async with _running(*loops), serve(config.socket, Handlers(parts)):
             log.info("node worker serves", node=config.node, socket=str(config.socket))
             await asyncio.Event().wait()

@@ -14,14 +14,16 @@ import pytest
 
 from cni import wire
 from node_worker import attachments
+from node_worker.inbox import Inbox
 from node_worker.journal import Journal
 from node_worker.netlink import simulated
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import inside
-from node_worker.pacing import Bell
 from node_worker.worker import WorkerConfig, run
 from schemas.errors import Code, ServiceError
-from tests.node_fakes import FakeAllocator, present, until
+from schemas.node import Nudge
+from tests.node_allocator import FakeAllocator, present
+from tests.node_fakes import until
 
 pytestmark = pytest.mark.netns
 
@@ -33,7 +35,7 @@ class Cluster:
         self.folder = folder
         self.allocator = allocator
         self.made: list[str] = []
-        self.nudged = {"a": Bell(), "b": Bell()}
+        self.inboxes = {"a": Inbox(), "b": Inbox()}
         self._tag = f"mow-{os.getpid()}-{secrets.token_hex(2)}"
         for host in ("a", "b"):
             self._create(host)
@@ -66,8 +68,7 @@ class Cluster:
     async def worker(self, *hosts: str) -> AsyncIterator[None]:
         """Workers for `hosts`, once their sockets are there."""
         tasks = [
-            asyncio.create_task(run(self.config(host), self.allocator, self.nudged[host], Bell()))
-            for host in hosts
+            asyncio.create_task(run(self.config(host), self.allocator, self.inboxes[host])) for host in hosts
         ]
         try:
             for host, task in zip(hosts, tasks, strict=True):
@@ -175,8 +176,8 @@ async def test_a_nudge_brings_a_new_network_at_once(cluster: Cluster) -> None:
     async with cluster.worker("a", "b"):
         await until(lambda: len(cluster.allocator.reports) == 2)
         cluster.allocator.networks["late"] = present("late")
-        for bell in cluster.nudged.values():
-            bell.ring()
+        for inbox in cluster.inboxes.values():
+            inbox.told(Nudge(network="late", version=1).model_dump_json().encode())
         await until(lambda: len(cluster.allocator.reports) == 4, 2)
     told = {(report.node, report.network, report.result) for report in cluster.allocator.reports}
     assert told == {(node, net, "ready") for node in ("node-a", "node-b") for net in ("prod", "late")}
@@ -194,6 +195,65 @@ async def test_what_a_killed_worker_left_is_gone_before_the_socket_is_there(clus
         await until(lambda: cluster.allocator.attachments == {})
         assert (await cluster.call("a", "ADD", pod))[0] == 0
     assert left not in await cluster.endpoints("a")
+
+
+async def test_a_stale_endpoint_is_gone_from_the_kernel_before_add_is_served_again(cluster: Cluster) -> None:
+    stale, good, new = await cluster.pod("stale"), await cluster.pod("good"), await cluster.pod("new")
+    async with cluster.worker("a"):
+        assert (await cluster.call("a", "ADD", stale))[0] == 0
+        (lost,) = await cluster.endpoints("a")
+        assert (await cluster.call("a", "ADD", good, owner="web-1"))[0] == 0
+    cluster.allocator.end(next(iter(cluster.allocator.attachments)))
+    compared, seen = asyncio.Event(), []
+
+    async def hold(request: Any) -> None:
+        if request.attachments is not None:
+            await compared.wait()
+
+    async def look(request: Any) -> None:
+        seen.append(await cluster.endpoints("a"))
+
+    cluster.allocator.hooks = {"node.sync": hold, "address.allocate": look}
+    async with cluster.worker("a"):
+        adding = asyncio.create_task(cluster.call("a", "ADD", new))
+        await until(lambda: len(cluster.allocator.reports) > 0)
+        assert lost in await cluster.endpoints("a")
+        assert (await cluster.call("a", "DEL", good))[0] == 0, "DEL does not wait"
+        assert not adding.done()
+        compared.set()
+        status, answer = await adding
+        assert status == 0, answer
+    assert seen == [set()]
+    assert cluster.allocator.holders() == {"shop/web-0": "new"}
+
+
+async def test_a_fenced_node_ends_its_endpoints_and_goes_on(cluster: Cluster) -> None:
+    pods = [await cluster.pod(f"pod-{number}") for number in range(5)]
+    new = await cluster.pod("new")
+    async with cluster.worker("a"):
+        for pod in pods:
+            assert (await cluster.call("a", "ADD", pod, owner=pod))[0] == 0
+        cluster.allocator.fence("node-a")
+        cluster.inboxes["a"].told(None)  # the broker is back: the next heartbeat is not far
+        await until(lambda: cluster.allocator.sessions)
+        assert await cluster.endpoints("a") == set()
+        status, answer = await cluster.call("a", "ADD", new, owner="pod-0")
+        assert status == 0, answer
+        assert answer["ips"][0]["address"] == "10.20.0.10/24"
+        assert len(await cluster.endpoints("a")) == 1
+
+
+async def test_a_nudge_about_attachments_ends_what_the_allocator_ended(cluster: Cluster) -> None:
+    pod = await cluster.pod("pod")
+    async with cluster.worker("a"):
+        assert (await cluster.call("a", "ADD", pod))[0] == 0
+        cluster.allocator.end(next(iter(cluster.allocator.attachments)))
+        cluster.inboxes["a"].told(Nudge().model_dump_json().encode())
+
+        async def ended() -> bool:
+            return await cluster.endpoints("a") == set()
+
+        await until(ended)
 
 
 async def test_an_interface_that_exists_and_a_netns_that_does_not_have_codes_of_their_own(
@@ -231,7 +291,7 @@ async def test_fifty_pods_at_once_all_get_their_addresses_and_go_again(cluster: 
 async def test_two_workers_on_one_journal_are_refused(cluster: Cluster) -> None:
     async with cluster.worker("a"):
         with pytest.raises(ServiceError, match="stop the other node worker"):
-            await run(cluster.config("a"), cluster.allocator, Bell(), Bell())
+            await run(cluster.config("a"), cluster.allocator, Inbox())
 
 
 async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> None:
@@ -239,7 +299,7 @@ async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> 
         "node-c", cluster.folder / "c", cluster.folder / "c.sock", Path("/run/netns/nosuch")
     )
     with pytest.raises(ServiceError) as caught:
-        await run(config, cluster.allocator, Bell(), Bell())
+        await run(config, cluster.allocator, Inbox())
     assert caught.value.code == Code.NETNS_UNUSABLE
 
 

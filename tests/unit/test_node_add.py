@@ -10,19 +10,8 @@ from node_worker import attachments, handlers
 from node_worker.attachments import Attachment, State
 from schemas.address import AddressAllocate, AddressRelease
 from schemas.errors import Code, ServiceError
-from tests.node_fakes import (
-    FakeAllocator,
-    FakeHost,
-    all_released,
-    call,
-    node,
-    owed,
-    present,
-    refused,
-    rows,
-    unavailable,
-    until,
-)
+from tests.node_allocator import FakeAllocator, present, unavailable
+from tests.node_fakes import FakeHost, all_released, call, node, owed, refused, rows, until
 
 
 @pytest.fixture

@@ -6,15 +6,8 @@ import pytest
 
 from schemas.address import AddressAllocate
 from schemas.errors import Code, ServiceError
-from tests.node_fakes import (
-    FakeAllocator,
-    FakeHost,
-    call,
-    node,
-    present,
-    refused,
-    until,
-)
+from tests.node_allocator import FakeAllocator, present
+from tests.node_fakes import FakeHost, call, node, refused, until
 
 
 @pytest.fixture

@@ -10,18 +10,8 @@ import pytest
 from node_worker import handlers
 from node_worker.attachments import State
 from schemas.errors import Code, ServiceError
-from tests.node_fakes import (
-    FakeAllocator,
-    FakeHost,
-    all_released,
-    call,
-    node,
-    owed,
-    present,
-    refused,
-    rows,
-    until,
-)
+from tests.node_allocator import FakeAllocator, present
+from tests.node_fakes import FakeHost, all_released, call, node, owed, refused, rows, until
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from node_worker import attachments, networks
 from node_worker.attachments import Attachment, State
 from node_worker.journal import Journal
 from schemas.errors import Code, ErrorBody, ServiceError
-from tests.node_fakes import absent, present
+from schemas.node import LeftoverAttachment
+from tests.node_allocator import absent, present
 
 
 def draft(container: str = "c1", conf_name: str = "pods", network: str = "prod") -> Attachment:
@@ -30,6 +31,15 @@ def draft(container: str = "c1", conf_name: str = "pods", network: str = "prod")
         driver="bridge",
         bridge="mo-prod",
         host_link="mo0123456789abc",
+    )
+
+
+def leftover(row: Attachment) -> LeftoverAttachment:
+    return LeftoverAttachment(
+        attachment_id=row.attachment_id,
+        network=row.network,
+        container_id=row.container_id,
+        ifname=row.ifname,
     )
 
 
@@ -108,6 +118,59 @@ async def test_only_finished_attachments_are_not_unfinished(path: Path) -> None:
         await journal.run(attachments.removing, rows[3])
         left = await journal.run(attachments.unfinished)
     assert {row.container_id for row in left} == {"allocating", "wiring", "removing"}
+
+
+async def test_held_are_those_whose_allocate_was_answered_and_that_stay(path: Path) -> None:
+    rows = [draft(container) for container in ("allocating", "wiring", "attached", "removing")]
+    with Journal(path) as journal:
+        for row in rows:
+            await journal.run(attachments.begin, row)
+        for row in rows[1:]:
+            await journal.run(attachments.answered, row.attachment_id, (), "0a:58:0a:14:00:05", ())
+        await journal.run(attachments.attached, rows[2].attachment_id)
+        await journal.run(attachments.removing, rows[3])
+        held = await journal.run(attachments.held)
+        assert [row.attachment_id for row in held] == await journal.run(attachments.held_ids)
+        assert len(await journal.run(attachments.everything)) == 4
+    assert [row.container_id for row in held] == ["wiring", "attached"]
+
+
+async def test_the_release_of_an_attachment_that_is_known_in_any_state_is_not_owed_for_its_absence(
+    path: Path,
+) -> None:
+    row, gone = draft(), draft("c2")
+    with Journal(path) as journal:
+        await journal.run(attachments.begin, row)
+        await journal.run(attachments.begin, gone)
+        await journal.run(attachments.removing, gone)
+        await journal.run(attachments.gone, gone.attachment_id)
+        for known in (row, gone):
+            assert await journal.run(attachments.owe_unknown, leftover(known)) is None
+        assert await journal.run(attachments.owe_unknown, leftover(draft("c3"))) is not None
+        assert [item.container_id for item in await journal.run(attachments.owed)] == ["c2", "c3"]
+
+
+async def test_a_journal_is_new_until_something_was_written_down_in_an_earlier_life(path: Path) -> None:
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.is_new
+    with Journal(path) as journal:
+        await journal.run(networks.told, present())
+        assert journal.is_new, "that was in this life"
+    with Journal(path) as journal:
+        assert not journal.is_new
+
+
+async def test_a_journal_whose_every_row_is_gone_again_is_not_new(path: Path) -> None:
+    row = draft()
+    with Journal(path) as journal:
+        await journal.run(attachments.begin, row)
+        release = await journal.run(attachments.removing, row)
+        assert release is not None
+        await journal.run(attachments.gone, row.attachment_id)
+        await journal.run(attachments.settled, release.id)
+    with Journal(path) as journal:
+        assert not journal.is_new
 
 
 async def test_a_release_by_container_is_owed_once(path: Path) -> None:

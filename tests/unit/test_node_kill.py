@@ -1,23 +1,15 @@
 """A worker killed at every step of ADD and DEL: the next one finds nothing half done."""
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from node_worker.attachments import State
-from tests.node_fakes import (
-    FakeAllocator,
-    FakeHost,
-    all_released,
-    call,
-    copied,
-    node,
-    present,
-    refused,
-    rows,
-)
+from tests.node_allocator import FakeAllocator, copied, present
+from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, serving, until
 
 
 @pytest.fixture
@@ -40,19 +32,23 @@ class Kills:
 
     def __init__(self, path: Path, allocator: FakeAllocator, host: FakeHost, folder: Path) -> None:
         self._path, self._allocator, self._host, self._folder = path, allocator, host, folder
+        self._one = threading.Lock()  # containers end side by side
         self.points: dict[str, tuple[Path, FakeAllocator, FakeHost]] = {}
 
     def __call__(self, step: str) -> None:
-        name = f"{len(self.points)} {step}"
-        target = self._folder / name.replace(" ", "-")
-        shutil.copytree(self._path.parent, target)
-        self.points[name] = (target / self._path.name, copied(self._allocator), self._host.copied())
+        with self._one:
+            name = f"{len(self.points)} {step}"
+            target = self._folder / name.replace(" ", "-")
+            shutil.copytree(self._path.parent, target)
+            self.points[name] = (target / self._path.name, copied(self._allocator), self._host.copied())
 
     def asked(self, request: Any) -> None:
         self(f"{request.NAME} asked")
 
 
-async def checked_after(point: tuple[Path, FakeAllocator, FakeHost], name: str) -> None:
+async def checked_after(
+    point: tuple[Path, FakeAllocator, FakeHost], name: str, also: tuple[str, ...] = ()
+) -> None:
     """Start a worker on what a kill left: nothing is half done, and the pod can be attached and detached."""
     path, allocator, host = point
     async with node(path, allocator, host) as worker:
@@ -61,7 +57,7 @@ async def checked_after(point: tuple[Path, FakeAllocator, FakeHost], name: str) 
         assert all(row.state is State.ATTACHED for row in left), name
         assert {row.host_link for row in left} == set(host.endpoints), name
         assert {row.attachment_id for row in left} == set(allocator.attachments), name
-        for container in ("c1", "old"):
+        for container in ("c1", "old", *also):
             await worker.handlers.delete(call("DEL", container=container))
         assert host.endpoints == allocator.attachments == {}, name
         await worker.handlers.add(call(container="c2"))
@@ -116,6 +112,48 @@ async def test_killed_anywhere_in_a_del_nothing_is_half_done(
     steps = {name.partition(" ")[2] for name in kills.points}
     assert steps == {"cut", "was cut", "address.release asked", "detach", "detached", "done"}
     for name, point in kills.points.items():
+        await checked_after(point, name)
+
+
+async def test_killed_anywhere_while_a_stale_attachment_ends_nothing_is_half_done(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call(container="old"))
+        await worker.handlers.add(call(container="other", pod="web-1"))
+        allocator.end((await rows(worker))[0].attachment_id)
+        host.hook = allocator.hooks["node.sync"] = lambda step: kills(getattr(step, "NAME", step))
+        worker.reconcile.wake()
+        await until(lambda: len(host.endpoints) == 1)
+        await all_released(worker)
+        kills("done")
+    steps = [name.partition(" ")[2] for name in kills.points]
+    assert steps == ["node.sync", "cut", "was cut", "detach", "detached", "done"]
+    for name, point in kills.points.items():
+        await checked_after(point, name, also=("other",))
+
+
+async def test_killed_anywhere_while_it_cleans_up_after_a_fence_the_next_worker_does_the_rest(
+    path: Path, allocator: FakeAllocator, host: FakeHost, tmp_path: Path
+) -> None:
+    kills = Kills(path, allocator, host, tmp_path)
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call(container="old"))
+        await worker.handlers.add(call(container="other", pod="web-1"))
+        allocator.fence("node-a")
+        kills("fenced")
+        host.hook = allocator.hooks["node.sync"] = lambda step: kills(getattr(step, "NAME", step))
+        await worker.parts.pulse._beat()
+        await serving(worker)
+        kills("done")
+    steps = [name.partition(" ")[2] for name in kills.points]
+    assert steps.count("was cut") == steps.count("detached") == 2
+    assert steps[-2:] == ["node.sync", "done"]
+    for name, point in kills.points.items():
+        known, machine = point[1:]
+        async with node(*point):
+            assert machine.endpoints == known.attachments == {}, name
         await checked_after(point, name)
 
 

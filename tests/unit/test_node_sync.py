@@ -9,9 +9,10 @@ import pytest
 from node_worker import attachments, networks, pulse, sync
 from schemas.errors import Code, ServiceError
 from schemas.node import NodeHeartbeat, NodeReport, NodeSync
-from tests.node_fakes import FakeAllocator, FakeHost, absent, call, node, present, unavailable, until
+from tests.node_allocator import FakeAllocator, absent, present, unavailable
+from tests.node_fakes import FakeHost, call, node, until
 
-ALL = ("sync", "reports", "releases", "pulse")
+ALL = ("sync", "reconcile", "reports", "releases", "pulse")
 
 
 @pytest.fixture(autouse=True)

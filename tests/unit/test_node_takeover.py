@@ -11,15 +11,8 @@ from node_worker import attachments
 from node_worker.attachments import State
 from node_worker.plan import host_link_name
 from schemas.errors import Code, ServiceError
-from tests.node_fakes import (
-    FakeAllocator,
-    FakeHost,
-    all_released,
-    call,
-    node,
-    present,
-    rows,
-)
+from tests.node_allocator import FakeAllocator, present
+from tests.node_fakes import FakeHost, all_released, call, node, rows
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from node_worker.clock import DatabaseClock
 from node_worker.pacing import Backoff, Bell
 from node_worker.threads import Threads
-from tests.node_fakes import DATABASE_TIME
+from tests.node_allocator import DATABASE_TIME
 
 
 def test_database_time_goes_on_with_the_monotonic_clock_and_is_never_ahead() -> None:
