@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from allocator import rollout
 from allocator.database import Database
+from allocator.expiry import expire
 from allocator.retention import Retention
 from allocator.store import networks, nodes, requests
 from allocator.work import AfterCommit, Committed, Work
@@ -46,6 +47,7 @@ class Timers:
         try:
             for name in self._database.run(_overdue):
                 self._database.run(partial(_expire, name=name)).tell(self._after_commit)
+            expire(self._database, self._after_commit)
             # An allocator that has just started has not had the time to hear of anybody.
             if self._clock() - self._serving_since > LOST_AFTER_S:
                 self._database.run(_mark_lost).tell(self._after_commit)

@@ -127,6 +127,15 @@ def detach(work: Work, network: Network, row: Allocation, user_id: str, **detail
     return after
 
 
+def free(work: Work, network: Network, row: Allocation, user_id: str, **details: str | bool) -> Allocation:
+    """Free an address that nobody is attached to, also from the owner it waits for."""
+    after = row.freed(work.now)
+    work.ledger.put(after)
+    pool = network.pool(row.pool_id).name
+    work.record_address("address.freed", row, user_id, pool, details=details)
+    return after
+
+
 def _note_early(request: AddressRelease, delivery: Delivery, work: Work, network: Network) -> None:
     """Let history know a release that overtook its allocate, so that the late one attaches nobody."""
     attachment_id = request.attachment_id

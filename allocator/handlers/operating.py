@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from allocator import policy
 from allocator.admission import admit, check_owner
-from allocator.handlers.addresses import detach, withhold
+from allocator.handlers.addresses import detach, free, withhold
 from allocator.handlers.exhaustion import explain_exhaustion
 from allocator.loading import Wanted, load, load_supplies, note_macs
 from allocator.macs import candidates, choose_mac
@@ -131,10 +131,7 @@ def _target(scene: Scene, owner: str, address: IPAddress) -> Place:
 
 def _let_go(work: Work, network: Network, old: Allocation, user_id: str) -> None:
     if old.state == "waiting":
-        free = old.freed(work.now)
-        work.ledger.put(free)
-        pool = network.pool(old.pool_id).name
-        work.record_address("address.freed", old, user_id, pool, details={"rebound": True})
+        free(work, network, old, user_id, rebound=True)
     else:  # attached or quarantined: nobody's from now on, and free when that ends
         work.ledger.put(replace(old, pinned_owner=None))
 
@@ -204,12 +201,7 @@ def _let_loose(
     if row.state == "quarantined" and row.pinned_owner is not None:
         return detach(work, network, row, delivery.user_id, reason=request.reason)
     if row.state != "attached":
-        after = row.freed(work.now)
-        work.ledger.put(after)
-        pool = network.pool(row.pool_id).name
-        details = {"reason": request.reason}
-        work.record_address("address.freed", row, delivery.user_id, pool, details=details)
-        return after
+        return free(work, network, row, delivery.user_id, reason=request.reason)
     if not request.force:
         raise ServiceError(
             Code.ADDRESS_IN_USE,
