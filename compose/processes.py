@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ log = structlog.get_logger("moorage")
 
 _PREFETCH = 256
 _BATCH = 64
+_OTHERS_FIRST_S = 3.0
+"""How long an allocator leaves the partitions that it does not prefer to others, in seconds."""
 
 
 def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
@@ -61,7 +63,7 @@ async def run_allocator(settings: Settings) -> None:
     )
     try:
         await asyncio.to_thread(_check_schema, engine)
-        await _serve(url, Database(engine), settings.history_days)
+        await _serve(url, Database(engine), settings.history_days, _preferred(settings))
     finally:
         engine.dispose()
 
@@ -75,7 +77,14 @@ def _check_schema(engine: Engine) -> None:
         raise
 
 
-async def _serve(url: str, database: Database, history_days: int) -> None:
+def _preferred(settings: Settings) -> Collection[int]:
+    """The partitions to subscribe to at once; the others are left to other allocators for some seconds."""
+    if not settings.allocator_partitions:
+        return range(topology.PARTITIONS)
+    return {int(number) for number in settings.allocator_partitions.split(",")}
+
+
+async def _serve(url: str, database: Database, history_days: int, preferred: Collection[int]) -> None:
     loop = asyncio.get_running_loop()
     # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.
     async with poster(url, name="allocator outbox") as post, poster(url, name="allocator events") as exchange:
@@ -84,7 +93,12 @@ async def _serve(url: str, database: Database, history_days: int) -> None:
         allocator = Allocator(database, outbox.after_commit)
         timers = Timers(database, outbox.after_commit, retention=Retention(database, history_days))
         partitions = [
-            QueuePlan(topology.allocator_queue(p), prefetch=_PREFETCH, batch=_BATCH)
+            QueuePlan(
+                topology.allocator_queue(p),
+                prefetch=_PREFETCH,
+                batch=_BATCH,
+                delay_s=0 if p in preferred else _OTHERS_FIRST_S,
+            )
             for p in range(topology.PARTITIONS)
         ]
         heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]

@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     timeout_s: PositiveFloat = Field(default=10, description="how long a command waits for its answer")
     history_days: int = Field(default=400, ge=1, description="how long history and old requests are kept")
 
+    allocator_partitions: str = Field(
+        default="",
+        pattern=r"^([0-9]+(,[0-9]+)*)?$",
+        description="partitions this allocator serves at once, such as 0,1; all if unset",
+    )
+
     node_name: NodeName | None = Field(default=None, description="this node's Kubernetes node name")
     node_netns: Path | None = Field(default=None, description="the netns to wire; the worker's own if unset")
     node_dir: Path = Field(default=Path("/var/lib/moorage"), description="where the node's journal lives")

@@ -20,3 +20,16 @@ def test_history_is_kept_for_at_least_a_day(monkeypatch: pytest.MonkeyPatch, day
     with pytest.raises(ServiceError, match="history_days") as caught:
         read_settings()
     assert caught.value.code == Code.INVALID_REQUEST
+
+
+@pytest.mark.parametrize(("told", "read"), [("", ""), ("0", "0"), ("0,3", "0,3")])
+def test_preferred_partitions_are_numbers_with_commas(monkeypatch: pytest.MonkeyPatch, told: str, read: str):
+    monkeypatch.setenv("MOORAGE_ALLOCATOR_PARTITIONS", told)
+    assert read_settings().allocator_partitions == read
+
+
+@pytest.mark.parametrize("told", ["x", "0,", "0 1", "-1"])
+def test_partitions_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, told: str):
+    monkeypatch.setenv("MOORAGE_ALLOCATOR_PARTITIONS", told)
+    with pytest.raises(ServiceError, match="allocator_partitions"):
+        read_settings()
