@@ -213,6 +213,17 @@ def _let_loose(
             owner=row.owner,
             node=row.node,
         )
+    return _withhold_all(request, delivery, work, network, row)
+
+
+def _withhold_all(
+    request: AddressReleaseByOperator, delivery: Delivery, work: Work, network: Network, row: Allocation
+) -> Allocation:
+    """End the attachment of `row`: whatever else it has would be as little safe to give to others."""
     if row.node is not None:
         work.notices.append(Notice(row.node))
-    return withhold(work, network, row, delivery.user_id, reason=request.reason, forced="true")
+    if row.attachment_id is not None:
+        load(work, Wanted(attachments={row.attachment_id}))
+        for other in work.ledger.of_attachment(row.attachment_id):
+            withhold(work, network, other, delivery.user_id, reason=request.reason, forced="true")
+    return work.ledger.at(network.id, row.address) or row
