@@ -62,7 +62,7 @@ def decide_allocate(request: AddressAllocate, scene: Scene) -> Repeat | Attach:
     """What an allocate comes to. Raises `NoneFree` or ServiceError for a "no", before anything changed."""
     network, ledger = scene.network, scene.ledger
     attached = ledger.of_attachment(request.attachment_id)
-    if attached:
+    if attached and request.attachment_id not in ledger.ended:
         return _repeat(request, network, attached)
     _check_open(request, scene)
     check_owner(request.owner, network.definition.owners, f"network {network.name}")

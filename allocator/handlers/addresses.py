@@ -3,6 +3,7 @@
 All rows that a batch may need are in the ledger by now; these functions read and change nothing else.
 """
 
+from dataclasses import replace
 from datetime import UTC
 from uuid import UUID
 
@@ -42,13 +43,7 @@ def allocate(request: AddressAllocate, delivery: Delivery, work: Work) -> Outcom
 def _carry_out(
     request: AddressAllocate, delivery: Delivery, work: Work, network: Network, decision: policy.Attach
 ) -> list[Allocation]:
-    for place in decision.places:
-        old = place.row
-        if old is not None and old.state == "attached":
-            pool = network.pool(old.pool_id).name
-            work.record_address("address.taken_over", old, delivery.user_id, pool)
-            if old.attachment_id is not None:
-                work.ledger.ended.add(old.attachment_id)
+    _end_replaced(delivery, work, network, decision)
     details = {"replaces": [str(replaced) for replaced in decision.replaces]} if decision.replaces else {}
     if decision.replaces:
         work.ledger.replaced[request.attachment_id] = decision.replaces
@@ -58,6 +53,23 @@ def _carry_out(
         pool = network.pool(row.pool_id).name
         work.record_address("address.attached", row, delivery.user_id, pool, details=details)
     return rows
+
+
+def _end_replaced(delivery: Delivery, work: Work, network: Network, decision: policy.Attach) -> None:
+    """End the attachments that are taken over from.
+
+    What such a one has besides, because its owner was moved away from it meanwhile, stays with it until the
+    node has cut its endpoint and releases it. The MAC goes with the owner.
+    """
+    taken = {place.address for place in decision.places}
+    for replaced in decision.replaces:
+        work.ledger.ended.add(replaced)
+        for old in work.ledger.of_attachment(replaced):
+            if old.address in taken:
+                pool = network.pool(old.pool_id).name
+                work.record_address("address.taken_over", old, delivery.user_id, pool)
+            else:
+                work.ledger.put(replace(old, mac=None))
 
 
 def _answer(

@@ -60,9 +60,8 @@ def judge(request: NodeSync, user_id: str, work: Work) -> Judged:
 
 def _is_stale(work: Work, node: str, attachment_id: UUID) -> bool:
     rows = work.ledger.of_attachment(attachment_id)
-    if rows:
-        return all(row.node != node for row in rows)
-    return attachment_id in work.ledger.ended
+    elsewhere = bool(rows) and all(row.node != node for row in rows)
+    return elsewhere or attachment_id in work.ledger.ended
 
 
 def _is_fenced(work: Work, request: NodeSync) -> bool:
