@@ -166,7 +166,7 @@ def _check_active(network: Network) -> None:
 
 def _addresses_of(work: Work, network: Network, owner: str, ifname: str) -> OwnerAddresses:
     rows = work.ledger.of_owner(network.id, owner, ifname)
-    views = tuple(address_view(network, row) for row in rows if row.state != "free")
+    views = tuple(address_view(network, row) for row in rows if row.pinned_owner is not None)
     return OwnerAddresses(addresses=views)
 
 
