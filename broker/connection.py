@@ -211,14 +211,7 @@ class Link:
 
     async def writable(self) -> bool:
         """Whether the broker takes messages: False while one of its alarms blocks this connection."""
-        transport = (await self._connected()).transport
-        try:
-            async with asyncio.timeout(0.01):
-                if transport is not None:
-                    await transport.ready()
-        except TimeoutError:
-            return False
-        return True
+        return not (await self._connected()).wire.blocked
 
 
 def _is_lost(connection: AbstractConnection) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from broker.codec import answer_body, decode, is_reply_queue
-from broker.connection import OPEN_S, Backoff, Link, explain_loss, is_loss
+from broker.connection import Backoff, Link, explain_loss, is_loss
 from broker.deadletters import dead_letter
 from broker.frames import Arrived
 from broker.intake import Intake, intake
@@ -223,8 +223,7 @@ class _Consumer:
         for message, error in deaths:
             letter = dead_letter(message, error)
             await self._letters.publish(letter, exchange=DEAD, key="", mandatory=True, timeout_s=_PUBLISH_S)
-        async with asyncio.timeout(OPEN_S):
-            await taken.ack(messages[-1])
+        taken.ack(messages[-1])
 
     def _tell(self, message: Arrived, verdict: Verdict, settlement: Settlement) -> None:
         if isinstance(verdict, Reply | Deferred):

@@ -21,6 +21,8 @@ HEAD = Struct(">BHI")
 END = b"\xce"
 DELIVER = b"\x00\x3c\x00\x3c"
 """Class and method of `basic.deliver`."""
+BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
+"""The same of `connection.blocked` and `connection.unblocked` (RabbitMQ's extension)."""
 A_HEARTBEAT = HEAD.pack(HEARTBEAT, 0, 0) + END
 
 _ACK = Struct(">HHQB")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from zlib import crc32
 
@@ -81,6 +82,7 @@ def routing_key(request: Request) -> str:
     return f"{partition(request.partition_key)}.{request.NAME}"
 
 
+@lru_cache(maxsize=1024)
 def request_name(key: str | None) -> str | None:
     """The request that a routing key names; None for a key that no request is published to."""
     if key == HEARTBEAT:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from broker.frames import (
     A_HEARTBEAT,
+    BLOCKED,
     BODY,
     DELIVER,
     END,
@@ -22,6 +23,7 @@ from broker.frames import (
     HEADER,
     HEARTBEAT,
     METHOD,
+    UNBLOCKED,
     Arrived,
     body_size,
     read_delivery,
@@ -62,15 +64,22 @@ class Wire(TransportFactory):
             raise RuntimeError("there is no connection yet")
         self._reader.divert(channel, sink)
 
-    async def send(self, data: bytes) -> None:
-        """Write whole frames of channels that are open; waits while the other side takes no more.
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker said that it takes no messages, because of one of its alarms."""
+        return self._reader is not None and self._reader.blocked
 
-        Raises `ConnectionResetError`.
-        """
+    def write(self, data: bytes) -> None:
+        """Write whole frames of channels that are open. Raises `ConnectionResetError`."""
         if self._writer is None or self._writer.is_closing():
             raise ConnectionResetError("the connection is closed")
         self._writer.write(data)
-        await self._writer.drain()
+
+    async def send(self, data: bytes) -> None:
+        """As `write`, and waits while the other side takes no more."""
+        self.write(data)
+        if self._writer is not None:
+            await self._writer.drain()
 
 
 class Tap(asyncio.StreamReader):
@@ -78,6 +87,7 @@ class Tap(asyncio.StreamReader):
 
     def __init__(self, *, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=limit, loop=loop)
+        self.blocked = False
         self._clock = loop.time
         self._taking: dict[int, _Deliveries] = {}
         self._rest = b""
@@ -104,6 +114,8 @@ class Tap(asyncio.StreamReader):
                 break
             if len(data) <= end:
                 break
+            if channel == 0:
+                self._note(data[at + HEAD.size : end])
             taking = self._taking.get(channel)
             if taking is not None and taking.take(kind, data[at + HEAD.size : end]):
                 self._pass(data[passed:at])
@@ -120,6 +132,11 @@ class Tap(asyncio.StreamReader):
         self._pass(self._rest)
         self._rest = b""
         super().feed_eof()
+
+    def _note(self, payload: bytes) -> None:
+        """See what the broker says of its alarms; aiormq is told too."""
+        if payload.startswith((BLOCKED, UNBLOCKED)):
+            self.blocked = payload.startswith(BLOCKED)
 
     def _pass(self, data: bytes) -> None:
         if data:

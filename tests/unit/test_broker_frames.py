@@ -136,6 +136,23 @@ def test_a_connection_whose_frames_are_all_taken_out_still_shows_life(
     assert passed.startswith(A_HEARTBEAT * 2)
 
 
+def test_alarms_are_seen_and_passed_on() -> None:
+    blocked = pamqp.frame.marshal(commands.Connection.Blocked("low on disk"), 0)
+    unblocked = pamqp.frame.marshal(commands.Connection.Unblocked(), 0)
+
+    async def run() -> bytes:
+        tap = Tap(limit=1 << 16, loop=asyncio.get_running_loop())
+        assert not tap.blocked
+        tap.feed_data(blocked + A_HEARTBEAT)
+        assert tap.blocked
+        tap.feed_data(unblocked)
+        assert not tap.blocked
+        tap.feed_eof()
+        return await tap.read()
+
+    assert asyncio.run(run()) == blocked + A_HEARTBEAT + unblocked
+
+
 @pytest.mark.parametrize("field", [*TEXTS, "routing_key", "headers"])
 def test_properties_that_are_no_text_are_left_out_and_the_rest_is_read(field: str) -> None:
     spoilt: dict[str, Any] = {field: {"MARK": 1} if field == "headers" else "MARK"}
