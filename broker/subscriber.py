@@ -39,7 +39,7 @@ async def events(url: str, *, name: str) -> AsyncGenerator[Events, None]:
                         found = read(message.body)
                         if found and (fresh := seen.fresh(found)):
                             yield fresh
-                        await taken.ack(message)
+                        taken.ack(message)
             except BaseException as error:
                 if not is_loss(error):
                     raise

@@ -79,12 +79,21 @@ def between_replies() -> None:
 
 
 def before_ack() -> None:
-    """All replies of a batch were published."""
+    """All replies of a batch were published, nothing is acknowledged and nothing more is taken."""
+    take = Intake.take
+    reached: list[Intake] = []
 
-    async def ack(*_: Any, **__: Any) -> None:
-        await _stop_alone()
+    def ack(self: Intake, _: Arrived) -> None:
+        reached.append(self)
+        _say()
+
+    async def take_no_more(self: Intake, limit: int) -> list[Arrived]:
+        if reached:
+            await asyncio.Event().wait()
+        return await take(self, limit)
 
     Intake.ack = ack  # type: ignore[method-assign]
+    Intake.take = take_no_more  # type: ignore[method-assign]
 
 
 POINTS: dict[str, Callable[[], None]] = {
@@ -106,6 +115,7 @@ def gather(count: int) -> None:
 
     async def take_together(self: Intake, limit: int) -> list[Arrived]:
         while limit > 1 and len(self._waiting) < count and self._lost is None:
+            self._wanted = count
             self._bell.clear()
             await self._bell.wait()
         return await take(self, limit)

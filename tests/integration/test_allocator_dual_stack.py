@@ -7,10 +7,8 @@ import pytest
 from sqlalchemy import Engine
 
 from schemas.address import (
-    AddressQuarantine,
     AddressRebind,
     AddressReleaseByOperator,
-    AddressReserve,
     Allocated,
 )
 from schemas.message import Administrative
