@@ -189,7 +189,8 @@ class AddressReleaseByOperator(Administrative):
 
     An attached address is refused (`address_in_use`) unless `force` says that its pod is known to be gone:
     then it is quarantined, with all else that this attachment has, and a second release frees it. With
-    `expected_owner` it is refused when somebody else has it by now. Errors: `network_unknown`, `address_unknown`, `address_in_use`.
+    `expected_owner` it is refused when somebody else has it by now. Errors: `network_unknown`,
+    `address_unknown`, `address_in_use`.
     """
 
     NAME: ClassVar[str] = "address.release_by_operator"
