@@ -121,7 +121,9 @@ def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
         elif kind == "heartbeat":
             yield from nodes.heartbeats([delivery.request for delivery in run], work)  # type: ignore[misc]
         else:
-            yield from (_handle(_ONE_BY_ONE, delivery, work) for delivery in run)
+            for delivery in run:
+                yield _handle(_ONE_BY_ONE, delivery, work)
+                work.flush()  # what this one saw, also to refuse it, is not what the next one finds
 
 
 def _handle(handlers: Mapping[type[Request], Handle], delivery: Delivery, work: Work) -> Outcome:

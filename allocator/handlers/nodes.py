@@ -118,13 +118,12 @@ def _fence(request: NodeFence, user_id: str, work: Work) -> NodeFenced:
     work.lock(sorted(names.values()))
     held = [row for row in allocations.on_node(work.connection, request.node) if row.network_id in names]
     work.ledger.load(held)
-    rows = work.ledger.rows()
-    for row in rows:
+    for row in held:
         detach(work, work.by_id(row.network_id), row, user_id, fenced=True, reason=request.reason)
     nodes.fence(work.connection, request.node, request.session)
-    details = {"session": str(request.session), "reason": request.reason, "released": len(rows)}
+    details = {"session": str(request.session), "reason": request.reason, "released": len(held)}
     work.record_node("node.fenced", request.node, user_id, details=details)
-    return NodeFenced(node=request.node, session=request.session, fenced=True, released=len(rows))
+    return NodeFenced(node=request.node, session=request.session, fenced=True, released=len(held))
 
 
 def remove(request: NodeRemove, delivery: Delivery, work: Work) -> Outcome:

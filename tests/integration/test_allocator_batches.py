@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import Engine
 
 from broker.outcome import Delivery, Outcome, Refused, Reply
-from schemas.address import AddressRelease, Allocated
+from schemas.address import AddressRelease, AddressReleaseByOperator, AddressReserve, Allocated
 from schemas.message import Request
+from schemas.network import NetworkUpdate
+from schemas.node import NodeFence
 from tests.integration.allocating import Asked, only
 
 pytestmark = pytest.mark.services
@@ -123,3 +125,29 @@ def test_refusals_do_not_spoil_what_the_batch_counts(asked: Asked):
     assert [refused(outcome) for outcome in outcomes[3:]] == ["exhausted", "exhausted"]
     error = asked.refusal(asked.ask("shop/web-9"))
     assert (error.fields["used"], error.fields["total"]) == (3, 3)
+
+
+def test_a_fence_behind_a_refusal_in_its_batch_detaches_what_is_on_its_own_node_alone(asked: Asked):
+    here, there = asked.attach("shop/web-0", "n1"), asked.attach("shop/web-1", "n2")
+    asked.reply(asked.make(AddressReserve, owner="shop/web-2"))
+    look = asked.make(AddressReleaseByOperator, address=only(there), reason="x")
+    wait = asked.make(AddressReserve, owner="shop/web-2", addresses=["10.1.0.200"])
+    fence = asked.make(NodeFence, node="n1", session=asked.sessions["n1"], reason="off")
+    outcomes = together(asked, look, wait, fence)
+    assert [refused(outcome) for outcome in outcomes[:2]] == ["address_in_use", "owner_pinned"]
+    assert {str(row.address): (row.state, row.node) for row in asked.addresses()} == {
+        only(here): ("waiting", None),
+        only(there): ("attached", "n2"),
+        "10.1.0.12": ("waiting", None),
+    }
+
+
+def test_a_subnet_serves_the_requests_behind_it_in_its_batch(engine: Engine):
+    asked = Asked(engine, nodes=[])
+    asked.network("prod", "10.1.0.0/30")
+    for number in range(2):
+        asked.attach(f"bank/api-{number}")
+    assert refused(asked.send(asked.ask("bank/api-2"))) == "exhausted"
+    add = asked.make(NetworkUpdate, add_subnets=[{"cidr": "10.2.0.0/24"}])
+    _, given = together(asked, add, asked.ask("bank/api-3"))
+    assert only(allocated(given)) == "10.2.0.1"
