@@ -36,12 +36,15 @@ def explain_exhaustion(work: Work, network: Network, pool: Pool, family: int) ->
     total = sum(part.size for part in parts)
     used = sum(part.used + changes.get(part.id or 0, 0) for part in parts)
     cooling = total - used
+    more = f"add a subnet (`moorage network update {network.name} --add-subnet CIDR`)"
+    if not pool.is_default:
+        more = f"give the pool more (`moorage pool resize {network.name} {pool.name} --size N`)"
     wait = f", {cooling} cooling down for up to {pool.cooldown_s} s" if cooling else ""
     return ServiceError(
         Code.EXHAUSTED,
         f"pool {pool.name} of network {network.name} has no free IPv{family} address: {used} of {total} used"
         f"{wait}. Release addresses that nobody needs (`moorage address list {network.name} --pool "
-        f"{pool.name}`) or give the pool more (`moorage pool resize {network.name} {pool.name} --size N`)",
+        f"{pool.name}`) or {more}",
         retryable=cooling > 0,
         pool=pool.name,
         used=used,
