@@ -45,7 +45,7 @@ def load_requests(work: Work, requests: Sequence[AddressRequest]) -> None:
         _want(work, request, wanted)
     load(work, wanted)
     load_supplies(work, _picks(work, requests))
-    _load_chosen_macs(work, requests)
+    _load_macs(work, requests)
 
 
 def _want(work: Work, request: AddressRequest, wanted: Wanted) -> None:
@@ -178,11 +178,18 @@ def note_macs(work: Work, network_id: int, wanted: Collection[str]) -> None:
             work.ledger.note_mac(network_id, family, mac)
 
 
-def _load_chosen_macs(work: Work, requests: Iterable[AddressRequest]) -> None:
-    chosen: defaultdict[int, set[str]] = defaultdict(set)
+def _load_macs(work: Work, requests: Iterable[AddressRequest]) -> None:
+    """Who has the MACs that are chosen, and those derived from addresses that are named or were had last."""
+    wanted: defaultdict[int, set[str]] = defaultdict(set)
     for request in requests:
         network = work.find_network(request.network)
-        if isinstance(request, AddressAllocate) and request.mac is not None and network is not None:
-            chosen[network.id].add(request.mac)
-    for network_id, macs in chosen.items():
+        if not isinstance(request, AddressAllocate) or network is None:
+            continue
+        if request.mac is not None:
+            wanted[network.id].add(request.mac)
+        if macs_may_collide(network):
+            own = work.ledger.of_owner(network.id, request.owner, request.ifname)
+            addresses = {*request.addresses, *(row.address for row in own if row.state == "free")}
+            wanted[network.id].update(mac for address in addresses for mac in candidates(address))
+    for network_id, macs in wanted.items():
         note_macs(work, network_id, macs)

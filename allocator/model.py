@@ -150,7 +150,7 @@ class Allocation:
             attachment_id=to.attachment_id,
         )
 
-    def reserved(self, owner: str, ifname: str, mac: str, now: datetime) -> "Allocation":
+    def reserved(self, owner: str, ifname: str, mac: str | None, now: datetime) -> "Allocation":
         """The row once it waits for `owner`."""
         return replace(
             self.freed(now), state="waiting", owner=owner, pinned_owner=owner, ifname=ifname, mac=mac
@@ -178,8 +178,13 @@ class Allocation:
         )
 
     def quarantined(self, now: datetime) -> "Allocation":
-        """The row once a conflict was seen: nobody gets it, its pinned owner waits for an operator."""
-        return replace(self, state="quarantined", since=now, node=None, container_id=None, attachment_id=None)
+        """The row once a conflict was seen: nobody gets it, its pinned owner waits for an operator. Without
+        one, its MAC is free for whoever had it.
+        """
+        mac = self.mac if self.pinned_owner is not None else None
+        return replace(
+            self, state="quarantined", since=now, mac=mac, node=None, container_id=None, attachment_id=None
+        )
 
 
 def next_number(previous: int, epoch: int) -> int:

@@ -8,7 +8,7 @@ from allocator.admission import admit, check_owner
 from allocator.handlers.addresses import detach, free, withhold
 from allocator.handlers.exhaustion import explain_exhaustion
 from allocator.loading import Wanted, load, load_supplies, note_macs
-from allocator.macs import candidates, choose_mac
+from allocator.macs import candidates, choose_mac, derive
 from allocator.model import Allocation, Network, Pool
 from allocator.policy import Scene
 from allocator.supply import Place, place_of_row
@@ -85,6 +85,8 @@ def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Netw
         for address in request.addresses
         if address.version not in pinned or pinned[address.version].address != address
     ]
+    if not moves:
+        return _addresses_of(work, network, request.owner, request.ifname)
     note_macs(work, network.id, {mac for _, place in moves for mac in candidates(place.address)})
     mac = _mac_after(work, network, pinned, dict((place.address.version, place) for _, place in moves))
     for old, place in moves:
@@ -94,16 +96,19 @@ def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Netw
         details = {"from": str(old.address)}
         work.record_address("address.rebound", row, delivery.user_id, pool, details=details)
     for row in _pinned(scene, request.owner, request.ifname).values():
-        if row.state == "waiting" and row.mac != mac:
+        if row.state == "waiting" and not work.ledger.has_mac(network.id, row.family, mac):
             work.ledger.put(replace(row, mac=mac))
     return _addresses_of(work, network, request.owner, request.ifname)
 
 
 def _mac_after(work: Work, network: Network, pinned: dict[int, Allocation], moved: dict[int, Place]) -> str:
     """The owner's MAC once it has moved: that of its first address, which may be a new one."""
-    kept = {family: place_of_row(row) for family, row in pinned.items()}
-    first = min(kept | moved)
-    return choose_mac(network, work.ledger, [(moved if first in moved else kept | moved)[first]], None)
+    first = min(pinned)
+    known = pinned[first].mac
+    if first not in moved and known is not None:
+        return known
+    address = moved[first].address if first in moved else pinned[first].address
+    return derive(network, work.ledger, address, {row.mac for row in pinned.values()})
 
 
 def _movable(pinned: dict[int, Allocation], request: AddressRebind, address: IPAddress) -> Allocation:
@@ -133,11 +138,16 @@ def _let_go(work: Work, network: Network, old: Allocation, user_id: str) -> None
     if old.state == "waiting":
         free(work, network, old, user_id, rebound=True)
     else:  # attached or quarantined: nobody's from now on, and free when that ends
-        work.ledger.put(replace(old, pinned_owner=None))
+        mac = old.mac if old.state == "attached" else None
+        work.ledger.put(replace(old, pinned_owner=None, mac=mac))
 
 
 def _reserve(work: Work, place: Place, owner: str, ifname: str, mac: str) -> Allocation:
-    row = place.blank(work.now).reserved(owner, ifname, mac, work.now)
+    """Let the address wait for its owner. While a pod of its runs with that MAC, it has none: it gets what
+    the owner has when it comes.
+    """
+    taken = work.ledger.has_mac(place.network_id, place.address.version, mac)
+    row = place.blank(work.now).reserved(owner, ifname, None if taken else mac, work.now)
     work.ledger.put(row, place)
     return row
 

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.services
 def asked(engine: Engine) -> Asked:
     """An allocator with a dual-stack network and a pinned pool for shop/web-*."""
     made = Asked(engine)
-    made.network("prod", "10.1.0.0/28", "fd00:1::/124")
-    made.pool("web", "10.1.0.2-10.1.0.5", "fd00:1::2-fd00:1::5", owners=["shop/web-*"])
+    made.network("prod", "10.1.0.0/27", "fd00:1::/123")
+    made.pool("web", "10.1.0.2-10.1.0.25", "fd00:1::2-fd00:1::19", owners=["shop/web-*"])
     return made
 
 
@@ -77,3 +77,52 @@ def test_a_sandbox_that_was_taken_over_is_over_although_it_keeps_what_its_owner_
     assert states(asked) == {"10.1.0.2": "attached", "10.1.0.4": "attached", "fd00:1::2": "attached"}
     assert asked.release(request.attachment_id) == ["10.1.0.2"]
     assert states(asked) == {"10.1.0.2": "free", "10.1.0.4": "attached", "fd00:1::2": "attached"}
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_an_owner_whose_ipv6_address_was_moved_keeps_its_mac(asked: Asked, restarts: bool):
+    first = asked.attach("shop/web-0")
+    view = rebind(asked, "fd00:1::4")
+    assert {str(row.address): row.mac for row in view.addresses} == {"10.1.0.2": first.mac, "fd00:1::4": None}
+    if not restarts:
+        asked.release(first.attachment_id)
+    second = asked.attach("shop/web-0")
+    assert (given(second), second.mac) == (["10.1.0.2", "fd00:1::4"], first.mac)
+    asked.release(first.attachment_id)
+    assert states(asked) == {"10.1.0.2": "attached", "fd00:1::2": "free", "fd00:1::4": "attached"}
+
+
+def test_a_mac_that_is_still_in_use_in_one_family_is_given_to_nobody_in_the_other(asked: Asked):
+    before = [asked.attach(f"shop/web-{i}") for i in range(20)]
+    for old in reversed(before):  # so that the first one's address was free the shortest
+        asked.release(old.attachment_id)
+        change(asked, AddressReleaseByOperator, address=given(old)[0], reason="moved")
+    new = asked.attach("shop/web-99", addresses=["10.1.0.2"])
+    assert new.mac != before[0].mac
+    assert asked.attach("shop/web-0").mac == before[0].mac
+
+
+def test_an_owner_that_is_moved_back_gets_the_mac_that_its_other_address_kept(asked: Asked):
+    first = asked.attach("shop/web-0")
+    rebind(asked, "10.1.0.4")
+    asked.release(first.attachment_id)
+    rebind(asked, "10.1.0.2")
+    second = asked.attach("shop/web-0")
+    assert (given(second), second.mac) == (["10.1.0.2", "fd00:1::2"], first.mac)
+
+
+def test_a_reserve_leaves_the_mac_to_the_pod_that_still_runs_with_it(asked: Asked):
+    first = asked.attach("shop/web-0")
+    rebind(asked, "fd00:1::4")
+    change(asked, AddressReleaseByOperator, address="fd00:1::4", reason="not this one")
+    change(asked, AddressReserve, owner="shop/web-0")
+    second = asked.attach("shop/web-0")
+    assert (given(second)[0], second.mac) == (given(first)[0], first.mac)
+
+
+def test_an_address_whose_conflict_was_seen_keeps_no_mac_from_its_owner(asked: Asked):
+    first = asked.attach("bank/api-0")
+    body = {"network": "prod", "node": "n1", "attachment_id": first.attachment_id, "reason": "seen elsewhere"}
+    asked.reply(AddressQuarantine.model_validate(body | {"address": given(first)[1]}))
+    second = asked.attach("bank/api-0")
+    assert (given(second)[0], second.mac) == (given(first)[0], first.mac)
