@@ -84,8 +84,11 @@ def options(folder: Path, socket: Path, port: int) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The whole environment of the server."""
-    return {"PATH": search_path(), "LANG": "C.UTF-8", "HOME": str(folder)}
+    """The whole environment of the server.
+
+    Temporary tables are its own: one that starts removes all that it finds, those of others included.
+    """
+    return {"PATH": search_path(), "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
 
 
 def socket_path(folder: Path) -> Path:

@@ -246,6 +246,18 @@ def test_a_folder_with_a_long_path_is_no_obstacle(mariadb: MariaDB, tmp_path: Pa
     assert not processes_of(tmp_path)
 
 
+def test_a_server_that_starts_leaves_the_temporary_tables_of_others_alone(
+    running: LocalServices, mariadb: MariaDB
+) -> None:
+    """MariaDB clears its folder of temporary tables when it starts, whoever's they are."""
+    engine = create_engine(running.database_url)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE passing (value INT) ENGINE = Aria"))
+        mariadb.start()
+        connection.execute(text("DROP TEMPORARY TABLE passing"))
+    engine.dispose()
+
+
 def test_a_port_taken_in_the_last_moment_is_replaced(
     mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
