@@ -7,8 +7,10 @@ import pytest
 from sqlalchemy import Engine
 
 from schemas.address import (
+    AddressQuarantine,
     AddressRebind,
     AddressReleaseByOperator,
+    AddressReserve,
     Allocated,
 )
 from schemas.message import Administrative
