@@ -36,9 +36,9 @@ def choose_mac(network: Network, ledger: Ledger, places: Sequence[Place], chosen
 
 
 def derive(network: Network, ledger: Ledger, address: IPAddress, own: Collection[str | None]) -> str:
-    """The MAC that belongs to `address`, or the next one if somebody has that. `own` are its owner's.
+    """The MAC that belongs to `address`, or the next one if somebody has that. `own` are its owner's anyway.
 
-    A MAC is one attachment's in all families, also where it has but one address any more. Raises `mac_in_use`.
+    A MAC is one attachment's in all families, also where it has one address left. Raises `mac_in_use`.
     """
     for attempt in range(TRIES):
         mac = derived_mac(address, attempt)
