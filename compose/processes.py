@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Collection, Coroutine
 from functools import partial
 from typing import Any
@@ -34,6 +35,12 @@ log = structlog.get_logger("moorage")
 
 _PREFETCH = 256
 _BATCH = 64
+_READS = 16
+"""How many queries share a transaction, where so many wait."""
+_SWITCH_S = 0.0005
+"""How long a thread keeps the interpreter from others, in seconds. Python's 5 ms, at each answer of the
+database, would make a query wait for tens of milliseconds while requests are applied.
+"""
 _OTHERS_FIRST_S = 3.0
 """How long an allocator leaves the partitions that it does not prefer to others, in seconds."""
 
@@ -62,6 +69,7 @@ async def run_allocator(settings: Settings) -> None:
         need(settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB")
     )
     try:
+        sys.setswitchinterval(_SWITCH_S)
         await asyncio.to_thread(_check_schema, engine)
         await _serve(url, Database(engine), settings.history_days, _preferred(settings))
     finally:
@@ -102,7 +110,7 @@ async def _serve(url: str, database: Database, history_days: int, preferred: Col
             for p in range(topology.PARTITIONS)
         ]
         heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]
-        reads = [QueuePlan(topology.QUERIES_QUEUE, prefetch=_PREFETCH, batch=1, dead_letters=False)]
+        reads = [QueuePlan(topology.QUERIES_QUEUE, prefetch=_PREFETCH, batch=_READS, dead_letters=False)]
         serve = partial(consume, url, authorize=authorize)
         log.info("allocator starts", partitions=topology.PARTITIONS)
         async with asyncio.TaskGroup() as group:

@@ -21,6 +21,7 @@ from broker import topology
 from broker.frames import Arrived
 from broker.intake import Intake
 from broker.outlet import Answered, Replies
+from compose import processes
 from compose.logging import configure_logging
 from compose.processes import run_allocator, run_until_stopped
 from compose.settings import read_settings
@@ -110,11 +111,11 @@ POINTS: dict[str, Callable[[], None]] = {
 
 
 def gather(count: int) -> None:
-    """Let nobody take a batch before there are so many messages; queries come one by one as ever."""
+    """Let nobody take a batch before there are so many messages; queries come as ever."""
     take = Intake.take
 
     async def take_together(self: Intake, limit: int) -> list[Arrived]:
-        while limit > 1 and len(self._waiting) < count and self._lost is None:
+        while limit > processes._READS and len(self._waiting) < count and self._lost is None:
             self._wanted = count
             self._bell.clear()
             await self._bell.wait()
