@@ -33,10 +33,10 @@ LEFT_BEHIND_S = 2.0
 
 _AT_ONCE = 400  # rows of one network: two or three messages
 _NETWORKS = 16
-# A message costs 1 to 2 ms of CPU beside its rows, of which requests have better use. So it waits to fill:
-# there are about ten messages a second, or one in half a second of each busy network.
-_GATHER_S = 0.1
-_GATHER_MOST_S = 0.5
+# A round costs 2 to 3 ms of CPU beside its rows, of which requests have better use: so messages wait to fill.
+# What happens after a quiet while goes out soon, what happens all the time four times a second.
+_GATHER_S = 0.05
+_GATHER_BUSY_S = 0.25
 
 log = structlog.get_logger("moorage.allocator")
 
@@ -73,7 +73,7 @@ class Relay:
         self._pending: dict[int, None] = {}  # a set that remembers who came first
         self._standing: dict[int, tuple[int, float]] = {}
         self._next_look = 0.0
-        self._pause_s = _GATHER_S
+        self._not_before = 0.0
 
     def touched(self, network_ids: Collection[int]) -> None:
         """These networks have new history, which is committed. May be called from any thread."""
@@ -111,7 +111,8 @@ class Relay:
         if time.monotonic() >= self._next_look:
             await self._look()
         if self._pending or self._touched:
-            await asyncio.sleep(self._pause_s)
+            pause_s = self._not_before - time.monotonic()
+            await asyncio.sleep(pause_s if pause_s > 0 else _GATHER_S)
             self._collect()
             await self._relay(list(islice(self._pending, _NETWORKS)))
 
@@ -152,7 +153,8 @@ class Relay:
         # A backlog that another allocator moves is left to it: both would send all of it.
         unfinished = [batch for batch in batches if batch not in sent or batch.more == (batch in moved)]
         self._pending.update((batch.network_id, None) for batch in unfinished)
-        self._pause_s = self._pause(batches, time.monotonic() - started)
+        ended = time.monotonic()
+        self._not_before = ended + self._pause_s(batches, ended - started)
         for failure in failures:
             if failure is not None:
                 raise failure
@@ -162,13 +164,11 @@ class Relay:
         for body in batch.bodies:
             await self._exchange.events(batch.network, body)
 
-    def _pause(self, batches: Sequence[_Batch], took_s: float) -> float:
+    def _pause_s(self, batches: Sequence[_Batch], took_s: float) -> float:
         """How long to let the next messages fill, in seconds. At least half of all time is for requests."""
         if any(batch.more for batch in batches):
             return took_s  # a backlog: they are full
-        if self._pending:
-            return _GATHER_S  # other networks wait
-        return min(_GATHER_MOST_S, max(1, len(batches)) * _GATHER_S)
+        return _GATHER_S if self._pending else _GATHER_BUSY_S
 
     def _advance(self, sent: Sequence[_Batch]) -> list[_Batch]:
         """Move positions; the batches whose position was still theirs to move."""
