@@ -65,7 +65,7 @@ _GIVE_UP_S = 20.0
 log = structlog.get_logger("moorage.allocator")
 
 
-def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30) -> Engine:
+def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, reads: bool = False) -> Engine:
     """An engine for `url` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED.
 
     PyMySQL waits for ever unless told otherwise; here a statement may take `statement_s` seconds. A server
@@ -73,11 +73,12 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30) -> E
     word. Here it ends a session that asks nothing for `idle_s` seconds.
 
     A unit of work costs its statements and one COMMIT: no ping before, for a lost connection is found by
-    the first statement and `Database.run` tries again; and no ROLLBACK after.
+    the first statement and `Database.run` tries again; and no ROLLBACK after. With `reads` every statement
+    stands for itself, and there is no COMMIT either: such an engine is for `Database.read` alone.
     """
     engine = create_engine(
         url,
-        isolation_level="READ COMMITTED",
+        isolation_level="AUTOCOMMIT" if reads else "READ COMMITTED",
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,
@@ -139,6 +140,18 @@ class Database:
         A connection lost in COMMIT leaves the outcome open; `work` runs again and its unique keys decide.
         Raises `Unavailable` while the database is away or lets nobody in; any other error as it is.
         """
+        return self._tried(lambda: self._once(work))
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, which only reads, on an engine for reads. Raises as `run` does."""
+
+        def once() -> T:
+            with self._connect() as connection:
+                return work(connection)
+
+        return self._tried(once)
+
+    def _tried(self, once: Callable[[], T]) -> T:
         failures: list[str] = []
         attempts = Retrying(
             retry=retry_if_exception(is_retriable),
@@ -150,7 +163,7 @@ class Database:
         try:
             for attempt in attempts:
                 with attempt:
-                    return self._once(work)
+                    return once()
         except Conflict as error:
             raise Unavailable(f"others change the same rows all the time: {error}") from error
         except (DBAPIError, PoolTimeout) as error:

@@ -72,8 +72,10 @@ _READS: Mapping[type[Request], Callable[[Any, Connection], Message]] = {
 class Allocator:
     """Applies requests to the database. `after_commit` hears of each committed batch."""
 
-    def __init__(self, database: Database, after_commit: AfterCommit) -> None:
+    def __init__(self, database: Database, after_commit: AfterCommit, reads: Database | None = None) -> None:
+        """`reads` has an engine for reads, where queries are to cost no COMMIT."""
         self._database = database
+        self._reads = reads
         self._after_commit = after_commit
         self._memory = Memory()
 
@@ -100,7 +102,8 @@ class Allocator:
 
     def answer(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Answer queries."""
-        return self._database.run(lambda connection: [_read(delivery, connection) for delivery in deliveries])
+        run = self._database.run if self._reads is None else self._reads.read
+        return run(lambda connection: [_read(delivery, connection) for delivery in deliveries])
 
 
 def _kind(delivery: Delivery) -> str:

@@ -11,7 +11,7 @@ from allocator.store import nodes, pools
 from schemas.address import AddressView
 from schemas.errors import ErrorBody
 from schemas.network import NetworkView, NodeResult
-from schemas.pool import PoolView
+from schemas.pool import Policy, PoolView
 
 _RANGES_SHOWN = 256
 _SAME = ("address", "state", "owner", "mac", "ifname", "node", "container_id", "attachment_id")
@@ -65,10 +65,15 @@ def pool_view(network: str, pool: Pool, parts: Sequence[Range]) -> PoolView:
 def address_view(network: Network, row: Allocation) -> AddressView:
     """One address, with its pool."""
     pool = network.pool(row.pool_id)
+    return address_of(network.name, pool.name, pool.policy, row)
+
+
+def address_of(network: str, pool: str, policy: Policy, row: Allocation) -> AddressView:
+    """One address, with the names of its network and pool."""
     return AddressView(
-        network=network.name,
-        pool=pool.name,
-        policy=pool.policy,
+        network=network,
+        pool=pool,
+        policy=policy,
         since=utc(row.since),
         **{field: getattr(row, field) for field in _SAME},
     )

@@ -65,15 +65,17 @@ async def run_allocator(settings: Settings) -> None:
     Waits for a database that is away. Raises `not_provisioned` when its schema is not this code's.
     """
     url = need(settings.amqp_url, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
-    engine = open_engine(
-        need(settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB")
+    database_url = need(
+        settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB"
     )
+    engine, reads = open_engine(database_url), open_engine(database_url, reads=True)
     try:
         sys.setswitchinterval(_SWITCH_S)
         await asyncio.to_thread(_check_schema, engine)
-        await _serve(url, Database(engine), settings.history_days, _preferred(settings))
+        await _serve(url, Database(engine), Database(reads), settings)
     finally:
         engine.dispose()
+        reads.dispose()
 
 
 @retry(retry=retry_if_exception(is_away), wait=wait_random_exponential(multiplier=0.2, max=5))
@@ -92,14 +94,15 @@ def _preferred(settings: Settings) -> Collection[int]:
     return {int(number) for number in settings.allocator_partitions.split(",")}
 
 
-async def _serve(url: str, database: Database, history_days: int, preferred: Collection[int]) -> None:
+async def _serve(url: str, database: Database, reading: Database, settings: Settings) -> None:
+    preferred = _preferred(settings)
     loop = asyncio.get_running_loop()
     # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.
     async with poster(url, name="allocator outbox") as post, poster(url, name="allocator events") as exchange:
         relay = Relay(database, exchange, loop)
         outbox = Outbox(database, post, loop, relay.touched)
-        allocator = Allocator(database, outbox.after_commit)
-        timers = Timers(database, outbox.after_commit, retention=Retention(database, history_days))
+        allocator = Allocator(database, outbox.after_commit, reading)
+        timers = Timers(database, outbox.after_commit, retention=Retention(database, settings.history_days))
         partitions = [
             QueuePlan(
                 topology.allocator_queue(p),

@@ -11,7 +11,7 @@ from allocator.maps import Run, joined, runs
 from allocator.model import Network, Range
 from allocator.store import allocations, history, networks, nodes, pools
 from allocator.tables import stored
-from allocator.views import address_view, network_view, pool_view, utc
+from allocator.views import address_of, address_view, network_view, pool_view, utc
 from schemas.address import (
     AddressList,
     AddressMap,
@@ -82,18 +82,19 @@ def _spans(
 
 def address_show(query: AddressShow, connection: Connection) -> AddressView:
     """One address, now or at a time."""
+    found = allocations.shown(connection, query.network, query.address) if query.at is None else None
+    if found is not None:
+        row, pool, policy = found
+        return address_of(query.network, pool, policy, row)
     network = _network(connection, query.network)
     if query.at is not None:
         return _address_then(connection, network, query.address, query.at)
-    row = allocations.at(connection, network.id, query.address)
-    if row is None:
-        raise ServiceError(
-            Code.ADDRESS_UNKNOWN,
-            f"{query.address} was never used in network {query.network}; `moorage pool list {query.network}` "
-            "shows which addresses the network has",
-            address=str(query.address),
-        )
-    return address_view(network, row)
+    raise ServiceError(
+        Code.ADDRESS_UNKNOWN,
+        f"{query.address} was never used in network {query.network}; `moorage pool list {query.network}` "
+        "shows which addresses the network has",
+        address=str(query.address),
+    )
 
 
 _STATES: Mapping[str, AllocationState] = {

@@ -22,7 +22,7 @@ from allocator import tables as t
 from allocator.model import Allocation
 from schemas.address import AddressList
 from schemas.fields import IPAddress
-from schemas.pool import AddressRange
+from schemas.pool import AddressRange, Policy
 
 _SPANS_AT_ONCE = 200
 
@@ -187,11 +187,25 @@ def stretch(
     return [(row.address, row.state, row.since) for row in found]
 
 
-def at(connection: Connection, network_id: int, address: IPAddress) -> Allocation | None:
-    """The row of one address; None if it was never used."""
-    a = t.allocations.c
-    found = read(connection.execute(rows().where(a.network_id == network_id, a.address == address)))
-    return found[0] if found else None
+_SHOWN = (
+    select(*_COLUMNS, t.pools.c.name.label("pool"), t.pools.c.policy.label("policy"))
+    .join(t.networks, t.networks.c.id == t.allocations.c.network_id)
+    .join(t.pools, t.pools.c.id == t.allocations.c.pool_id)
+    .where(
+        t.networks.c.name == bindparam("network"),
+        t.networks.c.state != "deleted",
+        t.allocations.c.address == bindparam("address", type_=t.AddressType),
+    )
+)
+
+
+def shown(connection: Connection, network: str, address: IPAddress) -> tuple[Allocation, str, Policy] | None:
+    """The row of one address of a network, with its pool's name and policy, in one statement."""
+    found = connection.execute(_SHOWN, {"network": network, "address": address}).one_or_none()
+    if found is None:
+        return None
+    *columns, pool, policy = found
+    return Allocation(*columns), pool, policy
 
 
 def some_held(connection: Connection, pool_id: int, family: int, limit: int) -> list[Allocation]:
