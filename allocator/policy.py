@@ -120,6 +120,11 @@ def _check_open(request: AddressAllocate, scene: Scene) -> None:
             network=network.name,
             state=network.state,
         )
+    check_running(scene)
+
+
+def check_running(scene: Scene) -> None:
+    """Raise `paused` where new addresses are withheld: those that pods have may not be known yet."""
     if scene.paused:
         raise ServiceError(
             Code.PAUSED,

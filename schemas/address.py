@@ -133,7 +133,8 @@ class OwnerAddresses(Message):
     addresses: tuple[AddressView, ...]
 
 
-def _one_of_each(addresses: tuple[Address, ...]) -> None:
+def one_of_each(addresses: tuple[Address, ...]) -> None:
+    """Raise ValueError where two of `addresses` are of one family."""
     if len({address.version for address in addresses}) < len(addresses):
         raise ValueError("name at most one address of each family")
 
@@ -143,8 +144,8 @@ class AddressReserve(Administrative):
 
     What `addresses` leaves open is picked. An owner that has these addresses already is a success.
     Errors: `network_unknown`, `network_not_ready`, `pool_unknown`, `pool_unsuitable` (not a pinned pool),
-    `owner_forbidden`, `owner_pinned` (to others), `address_unknown`, `address_in_use`,
-    `address_quarantined`, `exhausted`.
+    `owner_forbidden`, `owner_pinned` (to others), `address_unknown`, `address_in_use`, `address_cooling`,
+    `address_quarantined`, `exhausted`, `paused`.
     """
 
     NAME: ClassVar[str] = "address.reserve"
@@ -158,7 +159,7 @@ class AddressReserve(Administrative):
 
     @model_validator(mode="after")
     def _families(self) -> Self:
-        _one_of_each(self.addresses)
+        one_of_each(self.addresses)
         return self
 
 
@@ -166,8 +167,8 @@ class AddressRebind(Administrative):
     """Move a pinned owner to other addresses, in one step.
 
     A pod that runs keeps what it has until it ends; its next one comes up with the new addresses. The old
-    address is free as soon as nobody is attached to it. Errors: those of `address.reserve` and
-    `address_unknown` where the owner is pinned to nothing.
+    address is free as soon as nobody is attached to it. All that an owner has lies in one pool. Errors:
+    those of `address.reserve` and `address_unknown` where the owner is pinned to nothing.
     """
 
     NAME: ClassVar[str] = "address.rebind"
@@ -180,7 +181,7 @@ class AddressRebind(Administrative):
 
     @model_validator(mode="after")
     def _families(self) -> Self:
-        _one_of_each(self.addresses)
+        one_of_each(self.addresses)
         return self
 
 

@@ -47,15 +47,16 @@ def reserve(request: AddressReserve, delivery: Delivery, work: Work, network: Ne
     """Pin one address of each family to the owner. What it is pinned to already stays."""
     _check_active(network)
     scene = _scene(work, network, request.owner, *request.addresses)
+    policy.check_running(scene)
     check_owner(request.owner, network.definition.owners, f"network {network.name}")
+    policy.check_families(request.addresses, network)
     pinned = _pinned(scene, request.owner, request.ifname)
-    for address in request.addresses:
-        if address.version in pinned and pinned[address.version].address != address:
-            raise policy.pinned_otherwise(request.owner, request.ifname, network, list(pinned.values()))
+    _check_agreeing(request, network, pinned)
     pool = _pinned_pool(policy.pool_for(request, scene, list(pinned.values())), request.owner)
     missing = [family for family in network.families if family not in pinned]
-    if missing:
-        load_supplies(work, Counter({(network.id, pool.id): 1}))
+    if not missing:
+        return _addresses_of(work, network, request.owner, request.ifname)
+    load_supplies(work, Counter({(network.id, pool.id): 1}))
     kept = {family: place_of_row(row) for family, row in pinned.items()}
     own = scene.ledger.of_owner(network.id, request.owner, request.ifname)
     try:
@@ -71,6 +72,14 @@ def reserve(request: AddressReserve, delivery: Delivery, work: Work, network: Ne
     return _addresses_of(work, network, request.owner, request.ifname)
 
 
+def _check_agreeing(request: AddressReserve, network: Network, pinned: dict[int, Allocation]) -> None:
+    """Raise `owner_pinned` where the owner is pinned to something else than is asked for."""
+    for row in pinned.values():
+        other_pool = request.pool is not None and request.pool != network.pool(row.pool_id).name
+        if other_pool or any(a.version == row.family and a != row.address for a in request.addresses):
+            raise policy.pinned_otherwise(request.owner, request.ifname, network, list(pinned.values()))
+
+
 def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Network) -> OwnerAddresses:
     """Pin the owner to other addresses, and let go of the old ones, in one transaction.
 
@@ -78,18 +87,21 @@ def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Netw
     """
     _check_active(network)
     scene = _scene(work, network, request.owner, *request.addresses)
+    policy.check_running(scene)
     check_owner(request.owner, network.definition.owners, f"network {network.name}")
     pinned = _pinned(scene, request.owner, request.ifname)
-    moves = [
-        (_movable(pinned, request, address), _target(scene, request.owner, address))
+    moved: dict[int, Place] = {
+        address.version: _target(scene, request.owner, address)
         for address in request.addresses
-        if address.version not in pinned or pinned[address.version].address != address
-    ]
-    if not moves:
+        if _movable(pinned, request, address).address != address
+    }
+    if not moved:
         return _addresses_of(work, network, request.owner, request.ifname)
-    note_macs(work, network.id, {mac for _, place in moves for mac in candidates(place.address)})
-    mac = _mac_after(work, network, pinned, dict((place.address.version, place) for _, place in moves))
-    for old, place in moves:
+    _check_one_pool(network, request.owner, {f: place_of_row(row) for f, row in pinned.items()} | moved)
+    note_macs(work, network.id, {mac for place in moved.values() for mac in candidates(place.address)})
+    mac = _mac_after(work, network, pinned, moved)
+    for family, place in moved.items():
+        old = pinned[family]
         _let_go(work, network, old, delivery.user_id)
         row = _reserve(work, place, request.owner, request.ifname, mac)
         pool = network.pool(place.pool_id).name
@@ -99,6 +111,18 @@ def rebind(request: AddressRebind, delivery: Delivery, work: Work, network: Netw
         if row.state == "waiting" and not work.ledger.has_mac(network.id, row.family, mac):
             work.ledger.put(replace(row, mac=mac))
     return _addresses_of(work, network, request.owner, request.ifname)
+
+
+def _check_one_pool(network: Network, owner: str, places: dict[int, Place]) -> None:
+    """Raise `pool_unsuitable` where an owner's addresses would lie in different pools: an ADD names one."""
+    if len({place.pool_id for place in places.values()}) > 1:
+        lying = [f"{place.address} in {network.pool(place.pool_id).name}" for place in places.values()]
+        raise ServiceError(
+            Code.POOL_UNSUITABLE,
+            f"all addresses of {owner} must lie in one pool, and they would be {' and '.join(lying)}: name "
+            "an address of each family, all of one pool",
+            addresses=[str(place.address) for place in places.values()],
+        )
 
 
 def _mac_after(work: Work, network: Network, pinned: dict[int, Allocation], moved: dict[int, Place]) -> str:

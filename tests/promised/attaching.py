@@ -76,8 +76,7 @@ def _wanted(book: Book, net: Net, r: AddressAllocate, why: Reasons) -> tuple[Cho
         why.add("owner_forbidden")
     pins = net.pins(r.owner, r.ifname)
     wished = {address.version for address in r.addresses}
-    if not wished <= set(net.families):
-        why.may.add("address_unknown")
+    check_families(net, r, why)
     for family, row in pins.items():
         pool = net.pool_at(row.address)
         if not allows(pool.owners, r.owner):
@@ -96,6 +95,12 @@ def _wanted(book: Book, net: Net, r: AddressAllocate, why: Reasons) -> tuple[Cho
     _check_mac(net, r, pins, pool_of_new, why)
     replaced = {row.attachment for row in pins.values() if row.state == "attached"}
     return choices, [attachment for attachment in replaced if attachment is not None]
+
+
+def check_families(net: Net, r: AddressAllocate | AddressReserve, why: Reasons) -> None:
+    """An address of a family that the network lacks cannot be passed over."""
+    if not {address.version for address in r.addresses} <= set(net.families):
+        why.add("address_unknown")
 
 
 def pool_for(net: Net, r: AddressAllocate | AddressReserve, pins: Pins, why: Reasons) -> Pool | None:

@@ -3,7 +3,7 @@
 from broker.outcome import Outcome
 from schemas.address import AddressRebind, AddressReleaseByOperator, AddressReserve, OwnerAddresses
 from schemas.fields import IPAddress
-from tests.promised.attaching import choices_of, known_mac, pool_for, right_mac
+from tests.promised.attaching import check_families, choices_of, known_mac, pool_for, right_mac
 from tests.promised.book import Book, Reasons
 from tests.promised.state import Net, Row, allows
 
@@ -12,9 +12,11 @@ def reserve(book: Book, r: AddressReserve, outcome: Outcome) -> None:
     net, why = book.networks[r.network], Reasons()
     _check_open(book, net, r.owner, why)
     pins = net.pins(r.owner, r.ifname)
+    check_families(net, r, why)
     wished = {address.version: address for address in r.addresses}
-    if any(wished.get(family, row.address) != row.address for family, row in pins.items()):
-        why.add("owner_pinned")
+    for family, row in pins.items():
+        if wished.get(family, row.address) != row.address or r.pool not in (None, net.where[row.address]):
+            why.add("owner_pinned")
     pool = pool_for(net, r, pins, why)
     if pool is not None and not allows(pool.owners, r.owner):
         why.add("owner_forbidden")
@@ -76,6 +78,9 @@ def rebind(book: Book, r: AddressRebind, outcome: Outcome) -> None:
         elif old.address != address:
             moves.append((old, address))
             _check_target(book, net, r.owner, address, why)
+    after = {**{f: row.address for f, row in pins.items()}, **{new.version: new for _, new in moves}}
+    if moves and len({net.where.get(address) for address in after.values()}) > 1:
+        why.add("pool_unsuitable")
     answer: OwnerAddresses | None = why.settle(outcome)
     if answer is not None and not moves:
         _check(net, r, answer)
