@@ -33,14 +33,17 @@ from schemas.node import (
 def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
     """Note that these nodes live, all in one statement.
 
-    A session that is not known gets no digest, so that it syncs; one that was fenced is told so and does
-    not count as a sign of life.
+    A session that is not known, or not since a restore, gets no digest, so that it syncs; one that was
+    fenced is told so and does not count as a sign of life.
     """
     known = nodes.sessions(work.connection, {request.node for request in requests})
     alive = {r.node for r in requests if r.node in known and known[r.node].is_current(r.session)}
-    for name in sorted(alive):
-        if known[name].state != "ready":
-            work.record_node("node.ready", name, f"node.{name}")
+    back = {name for name in alive if known[name].state != "ready"}
+    if back and work.paused:
+        alive -= back  # after a restore a node counts once it has said what it has: it has to sync
+        back.clear()
+    for name in sorted(back):
+        work.record_node("node.ready", name, f"node.{name}")
     nodes.seen(work.connection, alive, work.now)
     digest = desired_digest((row.name, row.version) for row in nodes.present_versions(work.connection))
     has: defaultdict[str, set[UUID]] = defaultdict(set)

@@ -23,6 +23,8 @@ def heartbeat(book: Book, r: NodeHeartbeat, outcome: Outcome) -> None:
     assert isinstance(beat, Heartbeat)
     facts = book.nodes.get(r.node)
     known = facts is not None and facts.session == r.session != facts.fenced
+    if facts is not None and book.paused and facts.state != "ready":
+        known = False  # it has to say what it has
     assert bool(beat.digest) == known
     assert beat.fenced == (facts is not None and facts.fenced == r.session)
     if facts is None or not known:
