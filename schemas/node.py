@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from schemas.address import Reason
+from schemas.address import Reason, one_of_each
 from schemas.errors import ErrorBody
 from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, Time
 from schemas.message import PAGE_LIMIT, Administrative, Done, Message, Page, Query, Request
@@ -79,6 +79,11 @@ class NodeAttachment(Message):
     ifname: Ifname
     addresses: tuple[Address, ...] = Field(min_length=1, max_length=2)
     mac: Mac
+
+    @model_validator(mode="after")
+    def _families(self) -> Self:
+        one_of_each(self.addresses)
+        return self
 
 
 class LeftoverAttachment(Message):

@@ -4,16 +4,16 @@ stale: history knows how it ended, so its endpoint must go. unknown: neither row
 after a restored backup or a failover that lost commits. left over: the database has it, the node has not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
 
 from allocator import policy
-from allocator.admission import check_owner
+from allocator.admission import admit, check_owner
 from allocator.handlers.addresses import withhold
 from allocator.loading import Wanted, load, note_macs
-from allocator.model import Allocation, Attachment, Network
+from allocator.model import Attachment
 from allocator.store import allocations, networks, nodes
 from allocator.supply import Place
 from allocator.work import Work
@@ -104,7 +104,7 @@ def _adopt_or_flag(item: NodeAttachment, node: str, user_id: str, work: Work) ->
             log.warning("unknown attachment cannot be adopted", reason=error.message, **about)
         else:
             return
-    _flag(item, scene, user_id, work)
+    _flag(item, scene, node, user_id, work)
     addresses = [str(address) for address in item.addresses]
     log.warning("unknown attachment, its free addresses are withheld", addresses=addresses, **about)
 
@@ -124,7 +124,7 @@ def _places(item: NodeAttachment, scene: policy.Scene) -> list[Place]:
         if place is None:
             raise ServiceError(Code.ADDRESS_UNKNOWN, f"{address} is not of network {scene.network.name}")
         pool = scene.network.pool(place.pool_id)
-        check_owner(item.owner, pool.owners, f"pool {pool.name}")
+        admit(item.owner, pool)
         held = place.row
         # No cooldown counts here: the pod has had the address all the time.
         if held is not None and held.state != "free" and held not in own:
@@ -148,19 +148,19 @@ def _adopt(item: NodeAttachment, places: list[Place], node: str, user_id: str, w
         work.record_address("address.adopted", row, user_id, pool.name)
 
 
-def _flag(item: NodeAttachment, scene: policy.Scene, user_id: str, work: Work) -> None:
-    """Withhold what nobody has: it is heard from on that node."""
+def _flag(item: NodeAttachment, scene: policy.Scene, node: str, user_id: str, work: Work) -> None:
+    """Withhold what nobody has: it is heard from on that node. The attachment itself is not ended by that."""
     for address in item.addresses:
         place = scene.ledger.place_at(scene.network.id, address)
         if place is None or (place.row is not None and place.row.state != "free"):
             continue
-        seen: Allocation = place.blank(work.now)
+        seen = replace(
+            place.blank(work.now),
+            owner=item.owner,
+            ifname=item.ifname,
+            node=node,
+            container_id=item.container_id,
+        )
         reason = f"in use by an attachment of {item.owner} that the allocator does not know"
-        _withhold(work, scene.network, seen, item, user_id, reason)
-
-
-def _withhold(
-    work: Work, network: Network, row: Allocation, item: NodeAttachment, user_id: str, reason: str
-) -> None:
-    details = {"reason": reason, "attachment": str(item.attachment_id), "container": item.container_id}
-    withhold(work, network, row, user_id, **details)
+        attachment = str(item.attachment_id)
+        withhold(work, scene.network, seen, user_id, reason=reason, attachment=attachment)

@@ -86,6 +86,7 @@ def _meet(book: Book, node: str, item: NodeAttachment) -> None:
     for address in item.addresses:
         if address in net.where and not net.held([address]):
             row = book.row_at(net, address)
+            row.owner, row.ifname, row.node = item.owner, item.ifname, node
             book.end(net, row, "quarantined")
 
 
