@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -112,13 +113,16 @@ def longest_free(connection: Connection, pool_id: int, family: int, limit: int) 
     return read(connection.execute(statement.order_by(a.since).limit(limit)))
 
 
-def overdue(connection: Connection, pool_id: int, before: Any, limit: int) -> list[Allocation]:
-    """Rows of a pool that wait for their owner since before this moment, the longest first."""
+def overdue(connection: Connection, pool_id: int, before: datetime, limit: int) -> list[Allocation]:
+    """Rows of a pool that wait for their owner since before this moment, the longest of each family first."""
     a = t.allocations.c
-    statement = rows().where(
-        a.pool_id == pool_id, a.family.in_((4, 6)), a.state == "waiting", a.since < before
-    )
-    return read(connection.execute(statement.order_by(a.since).limit(limit)))
+    found: list[Allocation] = []
+    for family in (4, 6):
+        statement = rows().where(
+            a.pool_id == pool_id, a.family == family, a.state == "waiting", a.since < before
+        )
+        found += read(connection.execute(statement.order_by(a.since).limit(limit - len(found))))
+    return found
 
 
 def taken(

@@ -3,7 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    ScalarSelect,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from allocator import tables as t
 from allocator.model import Pool, Range
@@ -39,14 +51,30 @@ def change(connection: Connection, pool_id: int, values: Mapping[str, Any]) -> N
     connection.execute(update(t.pools).where(t.pools.c.id == pool_id).values(**values))
 
 
-def retaining(connection: Connection) -> list[RowMapping]:
-    """The pools that do not keep addresses for ever: network name, pool id and how long, in seconds."""
+def overdue(connection: Connection, limit: int) -> list[tuple[str, int]]:
+    """Network name and id of pools with an address that waits for longer than the pool keeps it.
+
+    Looks at the longest waiting row of each family and no other: as EXISTS, MariaDB would read all of them.
+    """
+    p, n = t.pools.c, t.networks.c
+    latest: ColumnElement[Any] = literal_column("UTC_TIMESTAMP(6) - INTERVAL pools.retain_s SECOND")
+    oldest = [_longest_waiting(family) < latest for family in (4, 6)]
     statement = (
-        select(t.networks.c.name, t.pools.c.id, t.pools.c.retain_s)
-        .join(t.networks, t.networks.c.id == t.pools.c.network_id)
-        .where(t.pools.c.retain_s.is_not(None))
+        select(n.name, p.id)
+        .join(t.networks, n.id == p.network_id)
+        .where(p.retain_s.is_not(None), or_(*oldest))
     )
-    return list(connection.execute(statement.order_by(t.pools.c.id)).mappings())
+    return [(row.name, row.id) for row in connection.execute(statement.order_by(p.id).limit(limit))]
+
+
+def _longest_waiting(family: int) -> ScalarSelect[Any]:
+    a = t.allocations.c
+    statement = (
+        select(a.since)
+        .with_hint(t.allocations, "FORCE INDEX (ix_allocations_pool)")
+        .where(a.pool_id == t.pools.c.id, a.family == family, a.state == "waiting")
+    )
+    return statement.order_by(a.since).limit(1).scalar_subquery()
 
 
 def ranges(connection: Connection, pool_id: int) -> list[Range]:
