@@ -25,8 +25,8 @@ def explain_exhaustion(work: Work, network: Network, pool: Pool, family: int) ->
         return ServiceError(
             Code.EXHAUSTED,
             f"pool {pool.name} of network {network.name} has no IPv{family} range, and a pod on this network "
-            f"gets an address of each of IPv{' and IPv'.join(map(str, network.families))}. Name a pool that "
-            "has ranges of each",
+            f"gets an address of each of IPv{' and IPv'.join(map(str, network.families))}. Give it some "
+            f"(`moorage pool resize {network.name} {pool.name} --add RANGE`), or name a pool that has both",
             pool=pool.name,
             used=0,
             total=0,
