@@ -67,7 +67,7 @@ class PoolSettings(Message):
 
     owners: tuple[OwnerPattern, ...] = Field(default=(), max_length=256)
     cooldown_s: int = Field(default=DEFAULT_COOLDOWN_S, ge=0, le=604800)
-    retain_s: int | None = Field(default=None, ge=0, le=LONGEST_S)
+    retain_s: int | None = Field(default=None, ge=1, le=LONGEST_S)
     allow_mac: bool = False
 
 

@@ -95,6 +95,12 @@ def test_a_range_that_is_none_is_refused(text: str):
         AddressRange.model_validate(text)
 
 
+def test_a_pool_that_keeps_addresses_for_no_time_at_all_is_no_pinned_pool():
+    body = {"request_id": "r", "network": "prod", "pool": "web", "policy": "pinned", "size": 5}
+    assert "greater than or equal to 1" in refusal(PoolCreate, body | {"retain_s": 0})
+    assert PoolCreate.model_validate(body | {"retain_s": 1}).retain_s == 1
+
+
 def test_ranges_of_a_pool_may_not_overlap():
     body = {"request_id": "r", "network": "prod", "pool": "web", "policy": "pinned"}
     says = refusal(PoolCreate, body | {"ranges": ["10.0.0.0-10.0.0.9", "10.0.0.5-10.0.0.20"]})
