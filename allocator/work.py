@@ -222,10 +222,15 @@ class Work:
         return self._system
 
     def flush(self, *, keep_supplies: bool = False) -> None:
-        """Write what the ledger gathered, so that statements see it, and begin another."""
+        """Write what the ledger gathered, so that statements see it, and begin another.
+
+        History is written last: what attachments came to in this transaction goes on in the new one.
+        """
         ledger.write(self.connection, self.ledger)
         supplies = self.ledger.settled_supplies() if keep_supplies else {}
+        ended, replaced = self.ledger.ended, self.ledger.replaced
         self.ledger = Ledger()
+        self.ledger.ended, self.ledger.replaced = ended, replaced
         for key, supply in supplies.items():
             self.ledger.offer(*key, supply)
 

@@ -151,3 +151,17 @@ def test_a_subnet_serves_the_requests_behind_it_in_its_batch(engine: Engine):
     add = asked.make(NetworkUpdate, add_subnets=[{"cidr": "10.2.0.0/24"}])
     _, given = together(asked, add, asked.ask("bank/api-3"))
     assert only(allocated(given)) == "10.2.0.1"
+
+
+@pytest.mark.parametrize("between", [AddressReserve, AddressReleaseByOperator])
+def test_what_ended_before_another_kind_of_request_has_ended_behind_it(asked: Asked, between: type[Request]):
+    old, new = asked.ask("shop/web-0"), asked.ask("shop/web-0")
+    about = {"owner": "shop/web-1"} if between is AddressReserve else {"address": "10.1.0.99", "reason": "x"}
+    batch = [old, new, asked.make(between, **about), old, new, release_of(new), asked.make(between, **about)]
+    outcomes = together(asked, *batch, new, release_of(new))
+    assert refused(outcomes[3]) == "attachment_released"
+    assert allocated(outcomes[4]) == allocated(outcomes[1])
+    assert refused(outcomes[7]) == "attachment_released"
+    assert asked.addresses(state="attached") == []
+    events = [row.event for row in asked.history(attachment_id=new.attachment_id)]
+    assert events == ["address.attached", "address.waiting"]
