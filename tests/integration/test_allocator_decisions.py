@@ -50,6 +50,8 @@ def compare(stage: Stage, case: Case, before: dict, history: int) -> None:
     for address, said in expected.items():
         assert {field: getattr(after[address], field) for field in said} == said
     assert {str(row.address) for row in told if row.address} == changed
+    noted = [(row.event, row.address, row.attachment_id) for row in told]
+    assert len(noted) == len(set(noted))
     if case.afterwards == "as before":
         assert not told
 
