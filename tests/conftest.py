@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
-from allocator import schema, tables
+from allocator import schema
 from allocator.database import Database, open_engine
 from compose.services.local import LocalServices, local_services
+from tests.database import clear
 
 IN_CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent
@@ -53,17 +54,8 @@ def _migrated(services: LocalServices) -> Iterator[Engine]:
 @pytest.fixture
 def engine(_migrated: Engine) -> Engine:
     """The database at the newest revision, without a row but the epoch's and the reserved network's."""
-    Database(_migrated).run(_clear)  # the test before may have killed the server
+    Database(_migrated).run(clear)  # the test before may have killed the server
     return _migrated
-
-
-def _clear(connection: Connection) -> None:
-    for table in reversed(tables.metadata.sorted_tables):
-        if table.name not in ("epochs", "networks"):
-            connection.execute(table.delete())
-    connection.execute(tables.networks.delete().where(tables.networks.c.state != "system"))
-    connection.execute(tables.networks.update().values(seq=0, relayed_seq=0))
-    connection.execute(tables.epochs.update().values(epoch=1, paused=0))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from schemas.address import AddressAllocate, AddressQuarantine, AddressRelease, 
 from schemas.fields import IPAddress
 from schemas.message import Done
 from tests.promised.book import Book, Reasons
-from tests.promised.state import Net, Pins, Pool, Row, allows
+from tests.promised.state import Net, Pins, Pool, Row, allows, plain_mac
 
 Choices = dict[int, set[IPAddress]]
 """Of each family, which addresses may be given."""
@@ -161,7 +161,7 @@ def right_mac(net: Net, addresses: Collection[IPAddress], mac: str, own: Collect
     """Whether this is the MAC of new addresses: the first one's own, unless somebody else has that."""
     others = {row.mac for row in net.rows.values() if row.address not in own}
     first = min(addresses, key=lambda address: address.version)
-    plain = "0a:58:" + ":".join(f"{byte:02x}" for byte in first.packed)
+    plain = plain_mac(first)
     if mac in others or (mac != plain and not mac.startswith("0e:58:")):
         return False
     return mac == plain or first.version == 6 or plain in others
@@ -182,6 +182,7 @@ def _attach(
         assert right_mac(net, addresses, answer.mac, [row.address for row in pins.values()])
     assert set(answer.replaces) == set(replaced)
     _take_over(book, net, replaced, addresses)
+    net.picked.update(address for address in addresses if address not in {*r.addresses, *net.rows})
     for address in addresses:
         row = book.row_at(net, address)
         row.state, row.since, row.owner, row.ifname = "attached", book.now, r.owner, r.ifname

@@ -34,12 +34,11 @@ V4, V6 = "10.1.0.0/28", "fd00:1::/124"
 owners, nodes = st.sampled_from(OWNERS), st.sampled_from(NODES)
 networks = st.sampled_from(("prod",) * 7 + ("side", "nowhere"))
 ifnames = st.sampled_from(("eth0",) * 4 + ("net1",))
-pools = st.sampled_from((None, "default", "web", "cart", "lab", "more", "nope"))
+pools = st.sampled_from((None, None, None, "default", "web", "cart", "lab", "more", "nope"))
 v4 = st.integers(0, 17).map(lambda i: ip_address("10.1.0.0") + i)
 v6 = st.integers(0, 17).map(lambda i: ip_address("fd00:1::") + i)
-addresses = st.one_of(v4, v4, v6)
 one_of_each = st.one_of(st.tuples(v4), st.tuples(v4, v6), st.tuples(v6))
-recent = st.integers(0, 40)
+recent = st.integers(0, 63)
 """How far back: shrinks towards the last one."""
 
 
@@ -200,45 +199,44 @@ class Driving(RuleBasedStateMachine):
         network=networks,
         ifname=ifnames,
         pool=pools,
-        addresses=st.lists(addresses, max_size=3),
+        picks=st.lists(recent, max_size=3),
         mac=st.sampled_from((None, None, None, *MACS)),
         hours=st.sampled_from((None, None, None, 1, -1)),
         more=st.booleans(),
         late=st.booleans(),
     )
-    def attaches_with_wishes(self, hours: int | None, more: bool, late: bool, **fields: object) -> None:
+    def attaches_with_wishes(
+        self, hours: int | None, picks: list[int], more: bool, late: bool, **fields: object
+    ) -> None:
+        wishes = tuple(dict.fromkeys(self.somewhere(pick) for pick in picks))
         deadline = None if hours is None else self.time() + timedelta(hours=hours)
-        self.attach(more, True, late, deadline=deadline, **fields)
+        self.attach(more, True, late, deadline=deadline, addresses=wishes, **fields)
 
     def time(self) -> datetime:
         return self.book.now.replace(tzinfo=UTC)
 
-    @precondition(lambda self: self.late)
-    @rule(back=recent, more=st.booleans())
-    def a_late_allocate_arrives(self, back: int, more: bool) -> None:
-        request = self.late.pop(back % len(self.late))
-        self.sent.append(request)
-        self.submit(request, f"node.{request.node}", more)
-
-    @precondition(lambda self: self.sent)
-    @rule(back=recent, more=st.booleans(), heard=st.booleans())
-    def a_message_comes_again(self, back: int, more: bool, heard: bool) -> None:
+    @precondition(lambda self: self.late or self.sent)
+    @rule(back=recent, other=st.sampled_from((None,) * 6 + OWNERS), more=st.booleans(), heard=st.booleans())
+    def a_message_comes(self, back: int, other: str | None, more: bool, heard: bool) -> None:
+        """A late one for the first time, or any again; or another allocate under the id of an earlier one."""
+        if self.late and back % 2:
+            self.sent.append(self.late.pop(back % len(self.late)))
+        if not self.sent:
+            return
         request = self.sent[-1 - back % len(self.sent)]
+        if other is not None and isinstance(request, AddressAllocate):
+            request, heard = request.model_copy(update={"owner": other}), False
         self.submit(request, f"node.{request.node}", more, heard)  # type: ignore[attr-defined]
 
-    @precondition(lambda self: self.sent)
-    @rule(back=recent, owner=owners, more=st.booleans())
-    def another_allocate_comes_under_the_same_id(self, back: int, owner: str, more: bool) -> None:
-        request = self.sent[-1 - back % len(self.sent)]
-        if isinstance(request, AddressAllocate):
-            twin = request.model_copy(update={"owner": owner})
-            self.submit(twin, f"node.{twin.node}", more, heard=False)
-
     @precondition(lambda self: self.wanted)
-    @rule(back=recent, more=st.booleans())
-    def releases(self, back: int, more: bool) -> None:
-        attachment_id = list(self.wanted)[-1 - back % len(self.wanted)]
-        self.let_go(self.wanted[attachment_id], more)
+    @rule(back=recent, by=st.sampled_from(("itself",) * 5 + NODES), more=st.booleans())
+    def releases(self, back: int, by: str, more: bool) -> None:
+        """The node itself, or another one that has no business to."""
+        request = list(self.wanted.values())[-1 - back % len(self.wanted)]
+        if by in ("itself", request.node):
+            self.let_go(request, more)
+        elif self.book.attached_to(request.attachment_id):
+            self.send_release(request, by, more)
 
     def let_go(self, request: AddressAllocate, more: bool) -> None:
         """The node tears down and releases; what an unanswered allocate may have taken over as well."""
@@ -254,13 +252,6 @@ class Driving(RuleBasedStateMachine):
         self.sent.append(release)
         self.submit(release, f"node.{node}", more)
 
-    @precondition(lambda self: self.wanted)
-    @rule(back=recent, node=nodes, more=st.booleans())
-    def another_node_releases(self, back: int, node: str, more: bool) -> None:
-        request = list(self.wanted.values())[-1 - back % len(self.wanted)]
-        if node != request.node and self.book.attached_to(request.attachment_id):
-            self.send_release(request, node, more)
-
     @rule(node=nodes, container=st.sampled_from(("same", "other")), ifname=ifnames, more=st.booleans())
     def releases_without_its_journal(self, node: str, container: str, ifname: str, more: bool) -> None:
         release = AddressRelease(network="prod", node=node, container_id=container, ifname=ifname)
@@ -272,29 +263,26 @@ class Driving(RuleBasedStateMachine):
         # Not to come again: nobody repeats it once another container may have that name.
         self.submit(release, f"node.{node}", more)
 
-    @rule(node=nodes, network=networks, more=st.booleans())
-    def releases_what_nobody_knows(self, node: str, network: str, more: bool) -> None:
-        body = {"network": network, "node": node, "container_id": "c0", "ifname": "eth0"}
-        release = AddressRelease.model_validate(body | {"attachment_id": self.new_id()})
-        self.sent.append(release)
-        self.submit(release, f"node.{node}", more)
-
-    @rule(node=nodes)
-    def collects_garbage(self, node: str) -> None:
-        """The node releases all that it asked for and does not have."""
+    @rule(node=nodes, network=networks, unknown=st.booleans())
+    def collects_garbage(self, node: str, network: str, unknown: bool) -> None:
+        """The node releases all that it asked for and does not have, and maybe what nobody knows."""
+        if unknown:
+            body = {"network": network, "node": node, "container_id": "c0", "ifname": "eth0"}
+            self.sent.append(AddressRelease.model_validate(body | {"attachment_id": self.new_id()}))
+            self.submit(self.sent[-1], f"node.{node}", more=True)
         for attachment_id, request in list(self.wanted.items()):
             if request.node == node and attachment_id not in self.runs | self.ghosts:
                 self.let_go(request, more=True)
         self.flush()
 
     @precondition(lambda self: self.runs)
-    @rule(back=recent, second=st.booleans(), node=nodes, own=st.booleans(), more=st.booleans())
-    def quarantines(self, back: int, second: bool, node: str, own: bool, more: bool) -> None:
+    @rule(back=recent, second=st.booleans(), by=st.sampled_from(("itself",) * 4 + NODES), more=st.booleans())
+    def quarantines(self, back: int, second: bool, by: str, more: bool) -> None:
         """The node saw somebody else use an address of its own: that attachment is over."""
         attachment_id = list(self.runs)[-1 - back % len(self.runs)]
         request, answer = self.runs[attachment_id]
         given = answer.addresses[-1 if second else 0].address
-        sender = request.node if own else node
+        sender = request.node if by == "itself" else by
         if sender == request.node:
             self.forget(attachment_id)
         body = {"network": request.network, "node": sender, "attachment_id": attachment_id}
@@ -321,32 +309,55 @@ class Driving(RuleBasedStateMachine):
     def reserves(self, more: bool, **fields: object) -> None:
         self.administer(AddressReserve, more, **fields)
 
-    @rule(owner=st.sampled_from(OWNERS[:3]), addresses=one_of_each, more=st.booleans())
-    def rebinds(self, more: bool, **fields: object) -> None:
-        self.administer(AddressRebind, more, **fields)
+    def somewhere(self, pick: int) -> IPAddress:
+        """An address: of those that are held, those that were used, all, or one that is none."""
+        net = self.book.networks["prod"]
+        everything = [*net.where, ip_address("10.1.0.1"), ip_address("fd00:9::1")]
+        known = {1: net.held(net.rows), 2: net.held(net.rows), 3: list(net.rows)}.get(pick % 4) or everything
+        return known[pick // 4 % len(known)]
 
     @rule(
-        address=addresses,
-        expected_owner=st.sampled_from((None, None, *OWNERS)),
+        back=recent,
+        picks=st.lists(st.integers(0, 20), min_size=1, max_size=2),
+        owner=owners,
+        more=st.booleans(),
+    )
+    def rebinds(self, back: int, picks: list[int], owner: str, more: bool) -> None:
+        """Mostly somebody who is pinned, to what a pinned pool may have."""
+        net = self.book.networks["prod"]
+        pinned = [row for row in net.rows.values() if row.pinned]
+        pinned = pinned if back % 8 else []
+        who = pinned[back % len(pinned)] if pinned else None
+        owner, ifname = (who.owner or owner, who.ifname or "eth0") if who else (owner, "eth0")
+        good = [a for a in net.where if net.pool_at(a).policy == "pinned"] or list(net.where)
+        chosen = {address.version: address for address in (good[pick * 7 % len(good)] for pick in picks)}
+        self.administer(AddressRebind, more, owner=owner, ifname=ifname, addresses=tuple(chosen.values()))
+
+    @rule(
+        pick=recent,
+        expected_owner=st.sampled_from((None, None, None, *OWNERS)),
         force=st.booleans(),
         more=st.booleans(),
     )
-    def an_operator_releases(self, more: bool, **fields: object) -> None:
-        self.administer(AddressReleaseByOperator, more, reason="gone", **fields)
+    def an_operator_releases(self, pick: int, more: bool, **fields: object) -> None:
+        self.administer(AddressReleaseByOperator, more, reason="gone", address=self.somewhere(pick), **fields)
 
     @precondition(lambda self: self.asked)
-    @rule(back=recent, more=st.booleans())
-    def an_administrative_request_comes_again(self, back: int, more: bool) -> None:
-        self.submit(self.asked[-1 - back % len(self.asked)], "operator.x", more)
+    @rule(back=recent, what=st.sampled_from(("same", "same", "actor", "id")), more=st.booleans())
+    def an_administrative_request_comes_again(self, back: int, what: str, more: bool) -> None:
+        """The same, the same for somebody else, or another one under its id."""
+        again = self.asked[-1 - back % len(self.asked)]
+        if what == "actor":
+            again = again.model_copy(update={"actor": "somebody"})
+        if what == "id":
+            again = self.asked[0].model_copy(update={"request_id": again.request_id})
+        self.submit(again, "operator.x", more)
 
-    @precondition(lambda self: len(self.asked) > 1)
-    @rule(back=recent, more=st.booleans())
-    def a_request_id_is_used_for_something_else(self, back: int, more: bool) -> None:
-        other = self.asked[-1 - back % len(self.asked)]
-        twin = other.model_copy(update={"actor": "somebody"})
-        self.submit(twin, "operator.x", more)
-
-    @rule(seconds=st.sampled_from((1, 60, 119, 120, 121, 400)))
+    @rule(seconds=st.sampled_from((60, 118, 119, 120, 121, 400)))
     def time_passes(self, seconds: int) -> None:
         self.flush()
         self.wait(seconds)
+        self.expire()
+
+    def expire(self) -> None:
+        """Let what waited too long for its owner be freed, where anything does that."""

@@ -14,7 +14,7 @@ from schemas.node import (
     attachments_digest,
 )
 from tests.promised.book import Book, NodeFacts
-from tests.promised.state import Net, Row, allows
+from tests.promised.state import Net, Row, allows, plain_mac
 
 
 def heartbeat(book: Book, r: NodeHeartbeat, outcome: Outcome) -> None:
@@ -107,9 +107,12 @@ def _may_be_adopted(net: Net, item: NodeAttachment) -> bool:
 def _is_his(net: Net, item: NodeAttachment, row: Row | None) -> bool:
     if row is not None and row.held and row not in net.pins(item.owner, item.ifname).values():
         return False
-    families = {address.version for address in item.addresses}
-    others = [other for other in net.with_mac(item.mac) if other.address.version in families]
-    return all(other.address in item.addresses for other in others)
+    carriers = net.with_mac(item.mac)
+    if carriers:
+        return any(other.address in item.addresses for other in carriers)
+    # Where nobody expects a MAC to be taken, nobody may bring that of an address of others.
+    trusting = net.families == [4] and not any(pool.allow_mac for pool in net.pools.values())
+    return not trusting or not item.mac.startswith("0a:58") or item.mac in map(plain_mac, item.addresses)
 
 
 def fence(book: Book, r: NodeFence, outcome: Outcome) -> None:

@@ -35,6 +35,7 @@ def reserve(book: Book, r: AddressReserve, outcome: Outcome) -> None:
         if mac is None:
             mac = next(view.mac for view in answer.addresses if view.address == new[0])
             assert right_mac(net, new, mac, [row.address for row in pins.values()])
+        net.picked.update(address for address in new if address not in {*r.addresses, *net.rows})
         for address in new:
             _pin(book, net, address, r, mac, "address.reserved")
     _check(net, r, answer)

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import rule
 
 from broker.outcome import Reply
 from schemas.address import AddressRelease
@@ -44,6 +44,24 @@ class Operators(Driving):
     @abstractmethod
     def restore_backup(self) -> None:
         """Go back to the last backup and declare the database restored."""
+
+    @abstractmethod
+    def free_overdue(self) -> None:
+        """Let an allocator free what waited too long."""
+
+    def expire(self) -> None:
+        self.book.user = "allocator"
+        for net, row in self.book.rows():
+            pool = net.pool_at(row.address)
+            if row.state == "waiting" and pool.outlasts(row, self.book.now):
+                self.book.end(net, row, "free")
+        self.free_overdue()
+        self.check_stored()
+        self.check_lives()
+
+    @abstractmethod
+    def take_turns(self) -> None:
+        """Let another allocator serve from now on."""
 
     @abstractmethod
     def end_pause(self) -> None:
@@ -101,26 +119,34 @@ class Operators(Driving):
         owners=st.one_of(st.none(), patterns),
         cooldown_s=st.sampled_from((None, 0, 120)),
         allow_mac=st.sampled_from((None, True, False)),
-        retain_s=st.sampled_from((None, None, 0, 3600)),
+        retain_s=st.sampled_from((None, 0, 300)),
         stale=st.sampled_from((False, False, False, True)),
+        delete=st.booleans(),
         more=st.booleans(),
     )
-    def a_pool_is_updated(self, pool: str, stale: bool, more: bool, **fields: Any) -> None:
-        self.administer(PoolUpdate, more, pool=pool, expected_version=self.version(pool, stale), **fields)
-
-    @rule(pool=names, stale=st.sampled_from((False, False, True)), more=st.booleans())
-    def a_pool_is_deleted(self, pool: str, stale: bool, more: bool) -> None:
-        self.administer(PoolDelete, more, pool=pool, expected_version=self.version(pool, stale))
+    def a_pool_is_updated_or_deleted(
+        self, pool: str, stale: bool, delete: bool, more: bool, **fields: Any
+    ) -> None:
+        fields = {} if delete else fields
+        kind = PoolDelete if delete else PoolUpdate
+        self.administer(kind, more, pool=pool, expected_version=self.version(pool, stale), **fields)
 
     @rule(
-        added=st.sampled_from((None, 0, 0, 1, 2, 3)),
-        owners=st.one_of(st.none(), st.none(), patterns),
+        added=st.sampled_from((None, None, 0, 1, 2, 3)),
+        owners=st.one_of(st.none(), st.none(), st.none(), patterns),
         more=st.booleans(),
+        other=st.booleans(),
     )
-    def the_network_is_updated(self, added: int | None, owners: tuple[str, ...] | None, more: bool) -> None:
+    def the_network_is_updated(
+        self, added: int | None, owners: tuple[str, ...] | None, more: bool, other: bool
+    ) -> None:
+        """And maybe another allocator takes over."""
         if added is not None or owners is not None:
             subnets = [] if added is None else [SUBNETS[added]]
             self.administer(NetworkUpdate, more, add_subnets=subnets, owners=owners)
+        if other:
+            self.flush()
+            self.take_turns()
 
     # Nodes.
 
@@ -134,27 +160,33 @@ class Operators(Driving):
         """What runs on the node."""
         return [n for n, (request, _) in [*self.runs.items(), *self.ghosts.items()] if request.node == node]
 
-    @rule(node=nodes, restarts=st.booleans(), more=st.booleans())
-    def a_node_syncs(self, node: str, restarts: bool, more: bool) -> None:
-        if restarts:
+    @rule(
+        node=nodes,
+        does=st.sampled_from(("lives", "syncs", "syncs", "restarts", "tells")),
+        owner=owners,
+        addresses=one_of_each,
+        more=st.booleans(),
+    )
+    def a_node(self, node: str, does: str, more: bool, **odd: Any) -> None:
+        """Syncs when it has heard all answers; maybe with a pod that nobody knows."""
+        if does == "lives":
+            self.submit(NodeHeartbeat(node=node, session=self.session(node)), f"node.{node}", more)
+            return
+        if does == "restarts":
             self.sessions[node].append(self.new_id())
-        self.flush()  # it tells what it has when it has heard all answers
-        self.sync(node, more)
+        self.flush()
+        self.sync(node, more, (self.odd_pod(odd),) if does == "tells" else ())
+
+    def odd_pod(self, fields: dict[str, Any]) -> NodeAttachment:
+        mac = f"02:00:00:00:01:{self._ids % 256:02x}"
+        if self._ids % 4 == 0:
+            mac = f"0a:58:0a:01:00:{self._ids % 16:02x}"
+        body = {"attachment_id": self.new_id(), "network": "prod", "container_id": "odd", "ifname": "eth0"}
+        return NodeAttachment.model_validate(body | {"mac": mac} | fields)
 
     def sync(self, node: str, more: bool = False, details: tuple[NodeAttachment, ...] = ()) -> None:
         fields = {"node": node, "session": self.session(node), "details": details}
         self.submit(NodeSync(attachments=tuple(self.has(node)), **fields), f"node.{node}", more)
-
-    @rule(node=nodes, owner=owners, addresses=one_of_each, more=st.booleans())
-    def a_node_tells_of_a_pod_that_nobody_knows(self, node: str, more: bool, **fields: Any) -> None:
-        mac = f"02:00:00:00:01:{self._ids % 256:02x}"
-        body = {"attachment_id": self.new_id(), "network": "prod", "container_id": "odd", "ifname": "eth0"}
-        self.flush()
-        self.sync(node, more, (NodeAttachment.model_validate(body | {"mac": mac} | fields),))
-
-    @rule(node=nodes, more=st.booleans())
-    def a_node_lives(self, node: str, more: bool) -> None:
-        self.submit(NodeHeartbeat(node=node, session=self.session(node)), f"node.{node}", more)
 
     @rule(node=nodes, back=st.sampled_from((0, 0, 1)), more=st.booleans())
     def a_node_is_fenced(self, node: str, back: int, more: bool) -> None:
@@ -214,29 +246,29 @@ class Operators(Driving):
 
     # A restored backup.
 
-    @precondition(lambda self: not self.book.paused)
-    @rule()
-    def everything_is_backed_up(self) -> None:
+    @rule(what=st.sampled_from(("back up", "restore", "resume")))
+    def a_backup(self, what: str) -> None:
         self.flush()
-        self.keep_backup()
+        if self.book.paused:
+            self.sync_all()
+            self.end_pause()
+        elif what == "restore":
+            self.restore()
+        else:
+            self.keep_backup()
 
-    @rule()
-    def the_backup_is_restored(self) -> None:
-        self.flush()
+    def restore(self) -> None:
+        """What the database knows still lives; what it forgot has to be adopted."""
         self.restore_backup()
         self.superseded.clear()
         for attachment_id in list(self.runs):
             self.ghosts[attachment_id] = self.runs.pop(attachment_id)
             self._meet_again(attachment_id)
 
-    @precondition(lambda self: self.book.paused)
-    @rule()
-    def all_nodes_have_synced(self) -> None:
+    def sync_all(self) -> None:
         """Until nothing changes any more. Then the pause may end."""
-        self.flush()
         for _ in range(4):
             for node in NODES:
                 self.sync(node)
                 while self.queue:
                     self.flush()
-        self.end_pause()

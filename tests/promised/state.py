@@ -32,6 +32,11 @@ def allows(patterns: tuple[str, ...], owner: str) -> bool:
     return not patterns or closeness(patterns, owner) >= 0
 
 
+def plain_mac(address: IPAddress) -> str:
+    """What follows from an IPv4 address."""
+    return "0a:58:" + ":".join(f"{byte:02x}" for byte in address.packed)
+
+
 @dataclass
 class Row:
     """An address that was ever used."""
@@ -72,6 +77,10 @@ class Pool:
     def cooled(self, row: Row, now: datetime) -> bool:
         return now - row.since >= timedelta(seconds=self.cooldown_s)
 
+    def outlasts(self, row: Row, now: datetime) -> bool:
+        """Whether the row waited longer than the pool keeps it."""
+        return self.retain_s is not None and now - row.since > timedelta(seconds=self.retain_s)
+
 
 @dataclass
 class Net:
@@ -83,6 +92,8 @@ class Net:
     pools: dict[str, Pool] = field(default_factory=lambda: {"default": Pool("default")})
     where: dict[IPAddress, str] = field(default_factory=dict)
     rows: dict[IPAddress, Row] = field(default_factory=dict)
+    picked: set[IPAddress] = field(default_factory=set)
+    """What was given out as the next never-used one: no range may come to it again."""
 
     def add_subnet(self, subnet: Subnet) -> None:
         self.subnets.append(subnet)

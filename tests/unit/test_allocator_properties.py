@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
@@ -19,11 +19,11 @@ from tests.promised.chronicle import Chronicle, told
 from tests.promised.driving import V4, V6, Driving, subnet
 from tests.promised.memory import MemoryAllocator, Store, exhausted
 
+SEEDS = range(12)
 BUDGET = settings(
-    max_examples=60,
-    stateful_step_count=60,
+    max_examples=10,  # from the 11th on, hypothesis mostly varies what it had
+    stateful_step_count=50,
     deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
@@ -132,7 +132,8 @@ class InMemory(Driving):
                 part = self.store.range_of(address)
                 row = self.store.rows.get((self.store.networks[net.name].id, address))
                 assert part.pool_id == ids[net.name, pool]
-                assert row is not None or (part.cursor is not None and part.cursor <= address)
+                below = part.cursor is None or address < part.cursor
+                assert row is not None if below else address not in net.picked
                 assert row is None or (row.range_id, row.pool_id) == (part.id, part.pool_id)
         for part in self.store.ranges:
             held = [row for row in self.store.rows.values() if row.range_id == part.id]
@@ -149,5 +150,6 @@ def in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_no_order_of_requests_breaks_a_promise():
-    run_state_machine_as_test(InMemory, settings=BUDGET)
+@pytest.mark.parametrize("number", SEEDS)
+def test_no_order_of_requests_breaks_a_promise(number: int):
+    run_state_machine_as_test(seed(number)(InMemory), settings=BUDGET)
