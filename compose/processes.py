@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Collection, Coroutine
@@ -115,6 +116,11 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
         heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]
         reads = [QueuePlan(topology.QUERIES_QUEUE, prefetch=_PREFETCH, batch=_READS, dead_letters=False)]
         serve = partial(consume, url, authorize=authorize)
+        # What is there by now stays: to look through all of it for garbage, again and again, stops everything
+        # for 100 ms each time. What a batch makes is freed without being looked for; so look seldom.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         log.info("allocator starts", partitions=topology.PARTITIONS)
         async with asyncio.TaskGroup() as group:
             group.create_task(serve(partitions, allocator.apply, name="allocator"))
