@@ -152,17 +152,26 @@ async def test_killed_between_two_pages_it_sends_both_again(engine: Engine):
 
 
 async def test_two_allocators_at_one_network_send_rows_twice_and_never_out_of_order(engine: Engine):
+    met, sending = asyncio.Event(), [0]
+
     async def slow(_: Events) -> None:
-        await asyncio.sleep(0.03)  # so that the two overlap in every way
+        sending[0] += 1
+        if sending[0] == 2:
+            met.set()
+        await met.wait()  # no position moves before both are at the same rows
+        await asyncio.sleep(0.03)
+        sending[0] -= 1
 
     prod, exchange = network(engine), Recorder(slow)
     async with relaying(engine, exchange) as one, relaying(engine, exchange) as other:
-        for _ in range(60):
-            write(engine, prod, 7)
-            one.touched([prod])
-            other.touched([prod])
-            await asyncio.sleep(0.01)
-        await until(lambda: unrelayed(engine) == 0)
+        for _ in range(6):
+            met.clear()
+            for _ in range(10):
+                write(engine, prod, 7)
+                one.touched([prod])
+                other.touched([prod])
+                await asyncio.sleep(0.01)
+            await until(lambda: unrelayed(engine) == 0)
     assert len(exchange.seqs()) > len(seqs_of(engine, prod)), "they did overlap"
     assert first_seen(exchange.seqs()) == seqs_of(engine, prod)
 
