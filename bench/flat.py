@@ -33,7 +33,7 @@ def run(machine: Machine) -> dict[str, float]:
     machine.tell(f"batches of {BATCH} in turn, among {many:,} rows and among {few:,}")
     taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     try:
-        for number in range(6 if quick else 33):
+        for number in range(6 if quick else 63):
             for pool in (FRESH, WORN):
                 for name, network in networks.items():
                     seconds = network.allocate(pool)

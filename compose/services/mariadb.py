@@ -32,6 +32,9 @@ _READY_S = 60
 _GRACE_S = 30
 _TRIES = 3
 _DATABASE_EXISTS = 1007
+_AT_REST = 50  # changed pages: some of its own it changes all the time
+_WRITE_OUT = 2000  # pages a second
+_LOOK_S = 0.2
 
 
 class MariaDB:
@@ -92,6 +95,27 @@ class MariaDB:
                 ) from error
             cursor.execute(f"GRANT ALL PRIVILEGES ON `{name}`.* TO '{USER}'@'127.0.0.1'")
         return self.url(name)
+
+    def settle(self, limit_s: float) -> None:
+        """Have it write out what it holds back, so that no measurement pays for what came before.
+
+        Raises TimeoutError when that takes longer than `limit_s` seconds.
+        """
+        until = time.monotonic() + limit_s
+        with self._admin() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT @@innodb_max_dirty_pages_pct, @@innodb_io_capacity")
+            ((share, speed),), dirty = cursor.fetchall(), _AT_REST
+            cursor.execute(f"SET GLOBAL innodb_max_dirty_pages_pct = 0, innodb_io_capacity = {_WRITE_OUT}")
+            try:
+                while dirty >= _AT_REST:
+                    if time.monotonic() > until:
+                        raise TimeoutError(f"{NAME} still holds {dirty} changed pages after {limit_s:g} s")
+                    time.sleep(_LOOK_S)
+                    cursor.execute("SHOW GLOBAL STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")
+                    dirty = int(cursor.fetchall()[0][1])
+            finally:
+                usual = f"innodb_max_dirty_pages_pct = {share}, innodb_io_capacity = {speed}"
+                cursor.execute(f"SET GLOBAL {usual}")
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises `NotStarted`."""

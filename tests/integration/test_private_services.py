@@ -185,6 +185,27 @@ def test_the_database_may_be_stopped_twice_and_started_by_a_thread_that_ends(run
         until(lambda: not running.mariadb.pids, "the server ends with the thread", limit_s=1)
 
 
+def test_a_database_that_settles_writes_all_out_and_works_as_before(running: LocalServices) -> None:
+    def told() -> tuple[int, object]:
+        with create_engine(running.database_url).connect() as connection:
+            dirty = connection.execute(text("SHOW STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")).one()[1]
+            usual = "SELECT @@innodb_max_dirty_pages_pct, @@innodb_io_capacity"
+            return int(dirty), connection.execute(text(usual)).one()
+
+    with create_engine(running.create_database("unsettled")).begin() as connection:
+        connection.execute(text("CREATE TABLE t (page VARCHAR(15000)) AS SELECT 'x' AS page WHERE FALSE"))
+        connection.execute(text("INSERT INTO t VALUES (:page)"), [{"page": "x" * 15_000}] * 300)
+    before, settings = told()
+
+    with pytest.raises(TimeoutError, match="changed pages after 0 s"):
+        running.mariadb.settle(0)
+    running.mariadb.settle(60)
+
+    assert before > 200
+    assert told()[0] < 50
+    assert told()[1] == settings
+
+
 def test_a_second_user_of_the_folder_is_told_who_holds_it(running: LocalServices) -> None:
     with (
         pytest.raises(StateFolderUnusable, match=f"in use by process {os.getpid()}: stop that one first"),
