@@ -74,7 +74,7 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
 
     A unit of work costs its statements and one COMMIT: no ping before, for a lost connection is found by
     the first statement and `Database.run` tries again; and no ROLLBACK after. With `reads` every statement
-    stands for itself, and there is no COMMIT either: such an engine is for `Database.read` alone.
+    stands for itself, and there is nothing to end either: such an engine is for `Database.read` alone.
     """
     engine = create_engine(
         url,
@@ -83,6 +83,7 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
         max_overflow=8,
         pool_timeout=10,
         pool_reset_on_return=None,
+        skip_autocommit_rollback=reads,
         connect_args={
             "connect_timeout": 5,
             "read_timeout": statement_s,

@@ -37,7 +37,8 @@ log = structlog.get_logger("moorage")
 _PREFETCH = 256
 _BATCH = 64
 _READS = 16
-"""How many queries share a transaction, where so many wait."""
+"""How many queries are answered on one connection in turn, where so many wait."""
+_READERS = 3
 _SWITCH_S = 0.0005
 """How long a thread keeps the interpreter from others, in seconds. Python's 5 ms, at each answer of the
 database, would make a query wait for tens of milliseconds while requests are applied.
@@ -114,7 +115,9 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
             for p in range(topology.PARTITIONS)
         ]
         heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]
-        reads = [QueuePlan(topology.QUERIES_QUEUE, prefetch=_PREFETCH, batch=_READS, dead_letters=False)]
+        # Several: the map of a large network takes its time, and no other query shall wait for it.
+        reading_plan = QueuePlan(topology.QUERIES_QUEUE, prefetch=_READS, batch=_READS, dead_letters=False)
+        reads = [reading_plan] * _READERS
         serve = partial(consume, url, authorize=authorize)
         # What is there by now stays: to look through all of it for garbage, again and again, stops everything
         # for 100 ms each time. What a batch makes is freed without being looked for; so look seldom.
