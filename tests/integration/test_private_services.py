@@ -1,5 +1,6 @@
 """Private services on the real servers: what they keep, what they leave behind, and how they fail."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -112,8 +113,17 @@ def stored(url: str) -> list[int]:
 
 
 def declare_queue(services: LocalServices, name: str) -> None:
+    """Declare a durable queue; RabbitMQ answers before it has written that down, so wait for it, too."""
     url = f"{services.management_url}/api/queues/%2F/{name}"
     httpx.put(url, json={"durable": True}, timeout=10).raise_for_status()
+
+    def written() -> bool:
+        kept = services.state_dir.glob("rabbitmq/data/*/*.[LD]*")  # the log, and the tables that it goes into
+        with contextlib.suppress(FileNotFoundError):  # replaced while it was looked at
+            return any(name.encode() in file.read_bytes() for file in kept)
+        return False
+
+    until(written, f"{name} in Mnesia's log")
 
 
 def queues(services: LocalServices) -> set[str]:
