@@ -1,6 +1,5 @@
 """Private services on the real servers: what they keep, what they leave behind, and how they fail."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -113,17 +112,8 @@ def stored(url: str) -> list[int]:
 
 
 def declare_queue(services: LocalServices, name: str) -> None:
-    """Declare a durable queue; RabbitMQ answers before it has written that down, so wait for it, too."""
     url = f"{services.management_url}/api/queues/%2F/{name}"
     httpx.put(url, json={"durable": True}, timeout=10).raise_for_status()
-
-    def written() -> bool:
-        kept = services.state_dir.glob("rabbitmq/data/*/*.[LD]*")  # the log, and the tables that it goes into
-        with contextlib.suppress(FileNotFoundError):  # replaced while it was looked at
-            return any(name.encode() in file.read_bytes() for file in kept)
-        return False
-
-    until(written, f"{name} in Mnesia's log")
 
 
 def queues(services: LocalServices) -> set[str]:
@@ -160,6 +150,9 @@ def test_a_set_beside_another_stops_without_a_trace_and_finds_its_data_again(
 
 def test_the_broker_killed_comes_back_on_its_ports_with_its_data(running: LocalServices) -> None:
     declare_queue(running, "survives")
+    # A crash some seconds after a queue was declared may lose it. Stopped in order, RabbitMQ has it for good.
+    running.rabbitmq.stop()
+    running.rabbitmq.start()
     before = running.rabbitmq.pids
     running.rabbitmq.kill()
     with pytest.raises(OSError, match="refused"):
