@@ -5,8 +5,9 @@ gets the same requests again, and requests are idempotent.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _PUBLISH_S = 5.0
+_FINISH_S = 5.0
 _WORN = 10
 """From this many deliveries on (the queue's limit is 20) a message is held rather than given back."""
 
@@ -154,7 +156,7 @@ class _Consumer:
     async def _consume(self) -> None:
         async with intake(self._source, self._plan.name, prefetch=self._plan.prefetch) as taken:
             while True:
-                await self._handle(taken, await taken.take(self._plan.batch))
+                await _finished(self._handle(taken, await taken.take(self._plan.batch)))
                 self._backoff.reset()
 
     async def _until_able(self) -> None:
@@ -236,6 +238,23 @@ class _Consumer:
             reason=verdict.reason if isinstance(verdict, Dropped) else str(verdict.error),
             answered=settlement.answer is not None,
         )
+
+
+async def _finished(handling: Coroutine[Any, Any, None]) -> None:
+    """Let a batch that was begun come to its ack also when the process is told to stop.
+
+    It may be committed already, and whoever asked would be answered only once a successor has it again.
+    """
+    task = asyncio.create_task(handling)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=_FINISH_S)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # read: nobody else will
+        raise
 
 
 def _times_delivered(message: Arrived) -> int:

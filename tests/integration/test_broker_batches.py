@@ -140,7 +140,7 @@ async def test_the_reply_goes_out_before_the_ack_and_the_ack_comes_last(
     await nothing_left(broker)
 
 
-async def test_a_stopped_consumer_lets_its_transaction_end_and_gives_the_rest_back(broker: Broker) -> None:
+async def test_a_stopped_consumer_answers_what_it_began_and_gives_the_rest_back(broker: Broker) -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def act(_: Delivery) -> None:
@@ -149,17 +149,19 @@ async def test_a_stopped_consumer_lets_its_transaction_end_and_gives_the_rest_ba
 
     script = Script(act)
     async with hand(broker.node) as sender:
-        await sender.publish(release("c1"))
+        await sender.publish(release("c1"), answer_to=REPLY)
         async with consuming(broker, script) as task:
             await until(entered.is_set)
+            await sender.publish(release("c2"))
             task.cancel()
             await asyncio.sleep(0.1)
             assert not task.done(), "the thread is not left behind"
             leave.set()
             await asyncio.wait([task], timeout=5)
             assert task.done()
+        assert (await sender.answer()).error is None
     assert script.applied == ["c1"]
-    assert await ready(broker, PARTITION_QUEUE) == 1, "it was not acked, so it comes again"
+    assert await ready(broker, PARTITION_QUEUE) == 1, "only the other one comes again"
 
 
 @pytest.mark.parametrize("answer_to", [REPLY, None], ids=["awaited", "not awaited"])
