@@ -256,6 +256,11 @@ def of_network(connection: sqlite3.Connection, network: str) -> list[Attachment]
     return _all(connection, "network = ?", network)
 
 
+def of_configuration(connection: sqlite3.Connection, conf_name: str) -> list[Attachment]:
+    """All attachments made under a CNI configuration's name, in any state."""
+    return _all(connection, "conf_name = ?", conf_name)
+
+
 def owed(connection: sqlite3.Connection) -> list[Release]:
     """All releases not answered yet, oldest first."""
     return [_release(row) for row in connection.execute(f"{_RELEASES} ORDER BY id")]

@@ -12,6 +12,7 @@ import structlog
 from cni.endpoint import serve
 from node_worker.asking import Ask
 from node_worker.clock import DatabaseClock
+from node_worker.collecting import Collector
 from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.host import Host
@@ -78,7 +79,10 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             _follow(inbox.connected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
             _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
-        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown)
+        collector = Collector(journal, host, threads, teardown)
+        parts = Parts(
+            config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown, collector
+        )
         async with _running(*loops), serve(config.socket, Handlers(parts)):
             log.info("node worker serves", node=config.node, socket=str(config.socket))
             await asyncio.Event().wait()
