@@ -230,9 +230,9 @@ def predecessors(connection: sqlite3.Connection, attachment_id: UUID) -> list[At
     )
 
 
-def unfinished(connection: sqlite3.Connection) -> list[Attachment]:
-    """All that a killed worker left neither attached nor away."""
-    return _all(connection, "state <> 'attached'")
+def left_over(connection: sqlite3.Connection, boot_id: str) -> list[Attachment]:
+    """All that a killed worker left neither attached nor away, and all of an earlier boot of the machine."""
+    return _all(connection, "state <> 'attached' OR boot_id <> ?", boot_id)
 
 
 def held(connection: sqlite3.Connection) -> list[Attachment]:

@@ -28,6 +28,7 @@ from node_worker.session import Session
 from node_worker.sync import Sync
 from node_worker.teardown import Teardown
 from node_worker.threads import Threads
+from node_worker.vanished import Vanished
 
 _NETLINK_THREADS = 8
 
@@ -64,6 +65,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, releases)
+        vanished = Vanished(config.node, journal, host, threads, teardown)
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate)
         pulse = Pulse(session, ask, clock, sync, reconcile, gate)
@@ -74,6 +76,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             reports.run(),
             releases.run(),
             pulse.run(),
+            vanished.run(),
             _follow(inbox.networks, sync.wake),
             _follow(inbox.attachments, reconcile.wake),
             _follow(inbox.connected, sync.wake, sync.news.ring, releases.wake, pulse.wake),

@@ -83,6 +83,10 @@ class FakeHost:
         self._do("has_host_link")
         return name in self.endpoints
 
+    def links(self) -> set[str]:
+        self._do("links")
+        return set(self.endpoints)
+
     def attach(self, plan: Any, pod: FakePod) -> None:
         self._do("attach")
         assert plan.host_link not in self.endpoints

@@ -26,6 +26,12 @@ def has_link(netns: Netns, name: str) -> bool:
         return links.find(name) is not None
 
 
+def link_names(netns: Netns) -> set[str]:
+    """The names of all links of a namespace."""
+    with inside(netns) as links:
+        return {link.name for link in links.all()}
+
+
 def look_outside(host: Netns, name: str) -> tuple[Link | None, str | None]:
     """The host's end of an endpoint, and the name of the bridge that it is a port of."""
     with inside(host) as links:

@@ -1,6 +1,7 @@
 """Endpoints of pods in real network namespaces: complete, announced, cut, removed."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,6 +16,7 @@ from node_worker.netlink.veth import (
     attach_veth,
     cut_veth,
     has_link,
+    link_names,
     look_inside,
     look_outside,
     remove_veth,
@@ -194,6 +196,21 @@ def test_endpoints_of_different_pods_are_made_side_by_side(lab: Lab) -> None:
         thread.join(20)
     assert failures == []
     assert pings(pods[0], "10.20.0.21")
+
+
+def test_the_hosts_end_goes_with_the_pods_namespace(lab: Lab) -> None:
+    """What `node_worker.vanished` and GC take for evidence that a pod is gone."""
+    host, pod = lab.netns("host"), lab.netns("pod")
+    ensure_bridge(host, bridge())
+    attach_veth(host, pod, plan(5))
+    assert plan(5).host_link in link_names(host)
+    simulated.remove_netns(lab.name("pod"))
+    assert plan(5).host_link in link_names(host), "somebody has it open: the path alone proves nothing"
+    pod.close()
+    until = time.monotonic() + 10
+    while plan(5).host_link in link_names(host):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_what_an_endpoint_has_become_is_seen(lab: Lab) -> None:
