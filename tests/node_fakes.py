@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cni.request import CniRequest, Command, NetConf
+from cni.wishes import read_wishes
 from node_worker import attachments
 from node_worker.attachments import Attachment, Release
 from node_worker.clock import DatabaseClock
@@ -182,11 +183,13 @@ def call(
     network: str = "prod",
     conf_name: str = "pods",
     netns: str | None = None,
+    runtime: dict[str, Any] | None = None,
 ) -> CniRequest:
-    conf = NetConf(cniVersion="1.1.0", name=conf_name, type="moorage", network=network)
+    conf = NetConf(cniVersion="1.1.0", name=conf_name, type="moorage", network=network, runtimeConfig=runtime)
     args = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": pod}
     path = netns or f"/run/netns/{container}"
-    return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin")
+    wishes = read_wishes(conf, args, ifname)
+    return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin", wishes)
 
 
 async def serving(worker: Any) -> None:
