@@ -197,8 +197,8 @@ async def serving(worker: Any) -> None:
     await until(lambda: not worker.parts.gate._closed)
 
 
-async def rows(worker: Any) -> list[Attachment]:
-    return list(await worker.parts.journal.run(attachments.of_network, "prod"))
+async def rows(worker: Any, network: str = "prod") -> list[Attachment]:
+    return list(await worker.parts.journal.run(attachments.of_network, network))
 
 
 async def owed(worker: Any) -> list[Release]:

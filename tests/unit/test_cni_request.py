@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cni.errors import CniError
 from cni.netconf import asked_version
 from cni.request import CniRequest, Command, parse
+from cni.wishes import ANNOTATIONS, Wishes
 
 ENV = {
     "CNI_COMMAND": "ADD",
@@ -240,6 +241,35 @@ def test_a_verb_is_refused_below_the_version_that_brought_it(verb: str, version:
 )
 def test_an_error_is_given_in_the_asked_version_if_it_looks_like_one(stdin: bytes, version: str) -> None:
     assert asked_version(stdin) == version
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Command if verb != Command.VERSION])
+@pytest.mark.parametrize(
+    ("code", "args", "conf"),
+    [
+        (7, "", {"runtimeConfig": {ANNOTATIONS: {"moorage.io/ipp": "x"}}}),
+        (7, "", {"runtimeConfig": {ANNOTATIONS: {"moorage.io/ip.": "x"}}}),
+        (7, "", {"runtimeConfig": {"mac": "x"}}),
+        (7, "", {"runtimeConfig": []}),
+        (7, "", {"args": []}),
+        (4, "IP=x", {}),
+    ],
+)
+def test_wishes_fail_an_add_and_a_check_and_no_other_call(
+    verb: str, code: int, args: str, conf: dict[str, Any]
+) -> None:
+    if verb in ("ADD", "CHECK"):
+        refused(code, conf=conf, CNI_COMMAND=verb, CNI_ARGS=args)
+    else:
+        assert call(conf, CNI_COMMAND=verb, CNI_ARGS=args).wishes == Wishes("prod")
+
+
+def test_the_network_is_the_wished_one_where_a_call_is_about_an_interface() -> None:
+    conf = {"runtimeConfig": {ANNOTATIONS: {"moorage.io/network": "test"}}}
+    for verb in ("ADD", "DEL", "CHECK"):
+        request = call(conf, CNI_COMMAND=verb)
+        assert (request.network, request.conf.network) == ("test", "prod")
+    assert call(conf, CNI_COMMAND="STATUS").network == "prod"
 
 
 @given(
