@@ -4,12 +4,16 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from cni.wishes import ANNOTATIONS
 from node_worker.plan import bridge_name
 from schemas.address import AddressAllocate, AddressRelease
+from schemas.errors import ServiceError
 from tests.node_allocator import FakeAllocator, present
-from tests.node_fakes import FakeHost, all_released, call, node, rows
+from tests.node_fakes import FakeHost, all_released, call, node, refused, rows
+
+TEST = {ANNOTATIONS: {"moorage.io/network": "test"}}
 
 
 @pytest.fixture
@@ -51,27 +55,40 @@ async def test_a_pod_without_wishes_asks_for_nothing_in_particular(
     assert (asked.network, asked.pool, asked.addresses, asked.mac) == ("prod", None, (), None)
 
 
-async def test_a_pod_is_attached_to_the_network_it_wishes_for(
-    path: Path, allocator: FakeAllocator, host: FakeHost
-) -> None:
-    wished = {ANNOTATIONS: {"moorage.io/network": "test"}}
+async def test_a_pod_is_attached_to_the_network_it_wishes_for(path: Path, host: FakeHost) -> None:
+    allocator = FakeAllocator(present("test"))  # the configuration's own network need not be there
     async with node(path, allocator, host) as worker:
-        await worker.handlers.add(call(runtime=wished))
-        (asked,) = allocator.of(AddressAllocate)
+        with capture_logs() as logs:
+            await worker.handlers.add(call(runtime=TEST))
         assert await rows(worker) == [], "none of prod"
         (row,) = await rows(worker, "test")
-        assert (asked.network, row.bridge) == ("test", bridge_name("test"))
-        await worker.handlers.delete(call("DEL", runtime=wished))
+        await worker.handlers.delete(call("DEL", runtime=TEST))
         await all_released(worker)
         assert await rows(worker, "test") == []
+    (asked,) = allocator.of(AddressAllocate)
+    assert (asked.network, row.bridge) == ("test", bridge_name("test"))
+    assert [line["network"] for line in logs if line["event"] == "pod attached"] == ["test"]
     assert [release.network for release in allocator.of(AddressRelease)] == ["test"]
+
+
+async def test_an_unfinished_add_in_the_wished_network_goes_on_with_its_attachment_id(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        host.fail = {"attach": refused(), "cut": refused()}  # nor can it be undone
+        with pytest.raises(ServiceError):
+            await worker.handlers.add(call(runtime=TEST))
+        host.fail = {}
+        await worker.handlers.add(call(runtime=TEST))
+    first, second = allocator.of(AddressAllocate)
+    assert first.attachment_id == second.attachment_id
 
 
 async def test_a_del_that_the_journal_knows_nothing_of_releases_in_the_wished_network(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:
     async with node(path, allocator, host) as worker:
-        await worker.handlers.delete(call("DEL", runtime={ANNOTATIONS: {"moorage.io/network": "test"}}))
+        await worker.handlers.delete(call("DEL", runtime=TEST))
         await all_released(worker)
     (release,) = allocator.of(AddressRelease)
     assert (release.network, release.attachment_id) == ("test", None)
