@@ -27,7 +27,13 @@ from cni.result import CniResult, encode, render, render_error
 from schemas.errors import Code, ServiceError
 
 # Whole calls, in seconds: shorter than the shim's own limits, so that the reason reaches the runtime.
-LIMITS_S: Mapping[Command, float] = {Command.ADD: 55, Command.DEL: 18}
+LIMITS_S: Mapping[Command, float] = {
+    Command.ADD: 55,
+    Command.DEL: 18,
+    Command.CHECK: 18,
+    Command.GC: 23,
+    Command.STATUS: 0.9,
+}
 _UNWIND_S = 1.0  # for a cancelled handler to undo what it did
 _OPEN_PER_SLOT = 8  # connections that may wait for each call that is handled
 
@@ -43,10 +49,22 @@ class Handler(Protocol):
     async def delete(self, request: CniRequest) -> None:
         """Detach the container; a success also when there is nothing to detach."""
 
+    async def check(self, request: CniRequest) -> None:
+        """Raise what is wrong with the container's attachment."""
+
+    async def collect(self, request: CniRequest) -> None:
+        """Detach whatever of this configuration is not among its valid attachments (GC)."""
+
+    async def status(self, request: CniRequest) -> None:
+        """Raise why ADD would not be served now, from what is known already."""
+
 
 _VERBS: Mapping[Command, Callable[[Handler, CniRequest], Awaitable[CniResult | None]]] = {
     Command.ADD: lambda handler, request: handler.add(request),
     Command.DEL: lambda handler, request: handler.delete(request),
+    Command.CHECK: lambda handler, request: handler.check(request),
+    Command.GC: lambda handler, request: handler.collect(request),
+    Command.STATUS: lambda handler, request: handler.status(request),
 }
 
 
@@ -163,8 +181,6 @@ class _Calls:
         self, request: CniRequest, reader: asyncio.StreamReader, started: float
     ) -> CniResult | None:
         """The handler's result or error, within the verb's time; `CniError` 11 when that is over."""
-        if request.command not in _VERBS:
-            raise CniError(SpecCode.INVALID_ENVIRONMENT, f"CNI_COMMAND {request.command} is not served here")
         limit = self._limits_s[request.command]
         # A task of its own: it outlives this one where it has to, and its cancellation is not ours.
         work = asyncio.create_task(self._in_turn(request, reader))
@@ -178,8 +194,9 @@ class _Calls:
             return work.result()
         over = monotonic() >= started + limit
         reason = f"did not end within {limit:g} s" if over else "was stopped"
+        code = SpecCode.NOT_AVAILABLE if request.command is Command.STATUS else SpecCode.TRY_AGAIN_LATER
         raise CniError(
-            SpecCode.TRY_AGAIN_LATER,
+            code,
             f"{request.command} {reason} in the node worker: the call may be tried again",
         )
 

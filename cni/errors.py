@@ -50,6 +50,7 @@ SERVICE_CODES: Mapping[str, int] = {
     Code.LINK_CONFLICT: 114,
     Code.KERNEL_REFUSED: 115,
     Code.NODE_UNKNOWN: 116,
+    Code.ENDPOINT_BROKEN: 117,
     # What is usually retryable, for when its sender says that it is not.
     Code.NETWORK_NOT_READY: 120,
     Code.OWNER_ATTACHED_ELSEWHERE: 121,

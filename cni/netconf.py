@@ -6,10 +6,18 @@ import re
 import reprlib
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from cni.errors import CniError, SpecCode
-from schemas.fields import ContainerId, NetworkName, PoolName
+from schemas.fields import ContainerId, Ifname, NetworkName, PoolName
 from schemas.validation import explain
 
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -26,6 +34,18 @@ def _lists_of_objects(prev_result: dict[str, Any] | None) -> dict[str, Any] | No
     return prev_result
 
 
+class ValidAttachment(BaseModel):
+    """One that a GC must leave alone (SPEC, section 2, GC)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    containerID: ContainerId
+    ifname: Ifname
+
+
+_Listed = Annotated[
+    tuple[ValidAttachment, ...] | None, BeforeValidator(lambda value: () if value is None else value)
+]
 _Object = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
 
 
@@ -43,6 +63,11 @@ class NetConf(BaseModel):
     runtimeConfig: Any = None  # this and args: checked where they are read, see wishes.py
     args: Any = None
     capabilities: _Object = Field(default_factory=dict)
+    valid_attachments: _Listed = Field(
+        default=None,  # libcni sends both names (containernetworking/cni#1101)
+        validation_alias=AliasChoices("cni.dev/valid-attachments", "cni.dev/attachments"),
+    )
+    """For GC: None where the key is absent. A runtime without pods may pass null: an empty list."""
 
 
 def read_configuration(stdin: bytes) -> NetConf:

@@ -230,9 +230,9 @@ def predecessors(connection: sqlite3.Connection, attachment_id: UUID) -> list[At
     )
 
 
-def unfinished(connection: sqlite3.Connection) -> list[Attachment]:
-    """All that a killed worker left neither attached nor away."""
-    return _all(connection, "state <> 'attached'")
+def left_over(connection: sqlite3.Connection, boot_id: str) -> list[Attachment]:
+    """All that a killed worker left neither attached nor away, and all of an earlier boot of the machine."""
+    return _all(connection, "state <> 'attached' OR boot_id <> ?", boot_id)
 
 
 def held(connection: sqlite3.Connection) -> list[Attachment]:
@@ -254,6 +254,11 @@ def everything(connection: sqlite3.Connection) -> list[Attachment]:
 def of_network(connection: sqlite3.Connection, network: str) -> list[Attachment]:
     """All attachments on a network, in any state."""
     return _all(connection, "network = ?", network)
+
+
+def of_configuration(connection: sqlite3.Connection, conf_name: str) -> list[Attachment]:
+    """All attachments made under a CNI configuration's name, in any state."""
+    return _all(connection, "conf_name = ?", conf_name)
 
 
 def owed(connection: sqlite3.Connection) -> list[Release]:

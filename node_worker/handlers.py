@@ -12,12 +12,15 @@ from uuid import UUID, uuid4
 import structlog
 from pydantic import ValidationError
 
+from cni.errors import CniError, SpecCode
 from cni.request import CniRequest
 from cni.result import CniResult
 from node_worker import attachments
 from node_worker.asking import Ask, ask_for, left_open
 from node_worker.attachments import Attachment, State
+from node_worker.checking import complain, expected
 from node_worker.clock import DatabaseClock
+from node_worker.collecting import Collector
 from node_worker.gate import Gate
 from node_worker.host import Host
 from node_worker.journal import Journal
@@ -56,6 +59,7 @@ class Parts:
     gate: Gate
     releases: Releases
     teardown: Teardown
+    collector: Collector
 
 
 class Handlers:
@@ -75,16 +79,23 @@ class Handlers:
         with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
             earlier = await self._earlier(request, pod)
             network = await parts.sync.ready(request.network)
-            async with AsyncExitStack() as undo:
-                attachment = self._drafted(request, pod, network, earlier)
-                undo.push_async_callback(self._undo, attachment)
-                await parts.journal.run(attachments.begin, attachment)
-                allocated = await self._allocate(request, attachment)
-                plan = plan_endpoint(allocated, request.ifname)
-                await self._wire(attachment, allocated, plan, pod)
-                undo.pop_all()
+            attachment = self._drafted(request, pod, network, earlier)
+            with parts.collector.sheltered(attachment.attachment_id):
+                plan, allocated = await self._attach(request, attachment, pod)
         log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
         return result(plan, allocated, pod.path)
+
+    async def _attach(
+        self, request: CniRequest, attachment: Attachment, pod: Netns
+    ) -> tuple[EndpointPlan, Allocated]:
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._undo, attachment)
+            await self._parts.journal.run(attachments.begin, attachment)
+            allocated = await self._allocate(request, attachment)
+            plan = plan_endpoint(allocated, request.ifname)
+            await self._wire(attachment, allocated, plan, pod)
+            undo.pop_all()
+        return plan, allocated
 
     async def delete(self, request: CniRequest) -> None:
         """Detach the pod; the release is sent now or, if the broker is away, later (promise 7)."""
@@ -104,6 +115,38 @@ class Handlers:
             await parts.releases.wait(release, _RELEASE_S)
         address = [str(item.ip) for item in attachment.addresses] if attachment is not None else []
         log.info("pod detached", **_about(request, parts.node), address=address)
+
+    async def check(self, request: CniRequest) -> None:
+        """Raise ServiceError `attachment_released` or `endpoint_broken`; `CniError` 7 for its prevResult."""
+        parts = self._parts
+        attachment = await parts.journal.run(
+            attachments.find, request.container_id, request.ifname, request.conf.name
+        )
+        if attachment is None or attachment.state is not State.ATTACHED:
+            raise ServiceError(
+                Code.ATTACHMENT_RELEASED,
+                f"{request.container_id} {request.ifname} is not attached to this node (any more): delete "
+                "the pod, its next sandbox is attached anew",
+                container_id=request.container_id,
+            )
+        wanted = expected(request.conf.prevResult, attachment)
+        with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
+            driver = parts.host.driver(attachment.driver)
+            complain(attachment, wanted, await parts.threads.run(driver.inspect, attachment, pod))
+
+    async def collect(self, request: CniRequest) -> None:
+        """End what of this configuration the runtime does not list any more; nothing without a list."""
+        if request.conf.valid_attachments is not None:
+            await self._parts.collector.collect(request.conf.name, request.conf.valid_attachments)
+
+    async def status(self, request: CniRequest) -> None:
+        """Raise `CniError` 50 where ADD would be refused now, from what is known without asking anybody."""
+        try:
+            self._parts.pulse.check()
+            self._parts.gate.check()
+            self._parts.sync.check(request.network)
+        except ServiceError as error:
+            raise CniError(SpecCode.NOT_AVAILABLE, error.message, str(error.code)) from error
 
     async def _earlier(self, request: CniRequest, pod: Netns) -> UUID | None:
         """Clear away what an earlier call left for this interface; the attachment_id to go on with, if any.

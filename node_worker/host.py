@@ -57,6 +57,10 @@ class Host:
         """Whether the node has an endpoint's host end of that name."""
         return veth.has_link(self._wired, name)
 
+    def links(self) -> set[str]:
+        """The names of all links of the node."""
+        return veth.link_names(self._wired)
+
     def close(self) -> None:
         """Let go of the namespaces."""
         self._own.close()

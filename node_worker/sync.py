@@ -99,18 +99,26 @@ class Sync:
         except TimeoutError:
             raise _not_ready(name, "the allocator did not say in time how it should be") from None
         found = self._find(name, version)
-        if found is not None:
-            return found
+        if found is None:
+            raise self._missing(name, version)
+        return found
+
+    def _missing(self, name: str, version: int) -> ServiceError:
         if name in self._refused:
             error = self._refused[name]
-            raise _not_ready(name, f"{error.code}: {error.message}")
+            return _not_ready(name, f"{error.code}: {error.message}")
         if self._present is not None and name not in self._present:
-            raise ServiceError(
+            return ServiceError(
                 Code.NETWORK_UNKNOWN,
                 f"there is no network {name}: `moorage network list` shows those there are",
                 network=name,
             )
-        raise _not_ready(name, f"version {version} has not arrived yet")
+        return _not_ready(name, f"version {version} has not arrived yet")
+
+    def check(self, name: str) -> None:
+        """Raise ServiceError unless the network is known to exist here; nothing is fetched for it."""
+        if self._find(name, 0) is None:
+            raise self._missing(name, 0)
 
     def distrust(self, name: str) -> None:
         """Make the network again: something of it turned out to be missing."""

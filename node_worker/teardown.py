@@ -68,12 +68,20 @@ class Teardown:
         await self._threads.run(driver.detach, host_link)
 
     async def recover(self) -> None:
-        """At start: end all that a killed worker left unfinished. What cannot be ended now stays."""
-        for attachment in await self._journal.run(attachments.unfinished):
-            about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
-            try:
-                await self.retire(attachment)
-            except ServiceError as error:
-                log.warning("an unfinished attachment stays", **about, error=str(error))
-            else:
-                log.info("an unfinished attachment was undone", **about, was=str(attachment.state))
+        """At start: end what a killed worker left unfinished, and all pods of an earlier boot.
+
+        No namespace outlives the kernel it was in. What cannot be ended now stays.
+        """
+        left = await self._journal.run(attachments.left_over, self._host.boot_id)
+        await asyncio.gather(*map(self._recover, left))
+
+    async def _recover(self, attachment: Attachment) -> None:
+        about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
+        rebooted = attachment.boot_id != self._host.boot_id
+        try:
+            await self.retire(attachment)
+        except ServiceError as error:
+            log.warning("an unfinished attachment stays", **about, error=str(error))
+        else:
+            why = "the machine was started anew" if rebooted else f"it was {attachment.state}"
+            log.info("an unfinished attachment was undone", **about, because=why)

@@ -12,6 +12,7 @@ import structlog
 from cni.endpoint import serve
 from node_worker.asking import Ask
 from node_worker.clock import DatabaseClock
+from node_worker.collecting import Collector
 from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.host import Host
@@ -27,6 +28,7 @@ from node_worker.session import Session
 from node_worker.sync import Sync
 from node_worker.teardown import Teardown
 from node_worker.threads import Threads
+from node_worker.vanished import Vanished
 
 _NETLINK_THREADS = 8
 
@@ -63,6 +65,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, releases)
+        vanished = Vanished(config.node, journal, host, threads, teardown)
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate)
         pulse = Pulse(session, ask, clock, sync, reconcile, gate)
@@ -73,12 +76,16 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             reports.run(),
             releases.run(),
             pulse.run(),
+            vanished.run(),
             _follow(inbox.networks, sync.wake),
             _follow(inbox.attachments, reconcile.wake),
             _follow(inbox.connected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
             _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
-        parts = Parts(config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown)
+        collector = Collector(journal, host, threads, teardown)
+        parts = Parts(
+            config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown, collector
+        )
         async with _running(*loops), serve(config.socket, Handlers(parts)):
             log.info("node worker serves", node=config.node, socket=str(config.socket))
             await asyncio.Event().wait()

@@ -54,6 +54,7 @@ class Code(StrEnum):
     UPLINK_IN_USE = "uplink_in_use"
     LINK_CONFLICT = "link_conflict"
     KERNEL_REFUSED = "kernel_refused"
+    ENDPOINT_BROKEN = "endpoint_broken"
     # The system.
     PAUSED = "paused"
     UNAVAILABLE = "unavailable"

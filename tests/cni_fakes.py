@@ -47,6 +47,8 @@ class FakeHandler:
             raise
         await self._note("end", request)
 
+    check = collect = status = delete
+
     async def saw(self, *what: str) -> None:
         """Wait until all of `what` has been seen."""
         async with asyncio.timeout(5), self.changed:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from cni.request import CniRequest, Command, NetConf
 from cni.wishes import read_wishes
 from node_worker import attachments
 from node_worker.attachments import Attachment, Release
+from node_worker.checking import Found
 from node_worker.clock import DatabaseClock
+from node_worker.collecting import Collector
 from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.journal import Journal
@@ -52,6 +55,9 @@ class FakeHost:
         self.steps: list[str] = []
         self.fail: dict[str, Exception] = {}
         """By verb: raised in place of doing it."""
+        self.plans: dict[str, Any] = {}
+        self.damage: dict[str, Any] = {}
+        """What `inspect` finds in place of what was attached."""
         self.hook: Callable[[str], None] = lambda step: None
         """Called around each verb, in its thread."""
 
@@ -78,12 +84,25 @@ class FakeHost:
         self._do("has_host_link")
         return name in self.endpoints
 
+    def links(self) -> set[str]:
+        self._do("links")
+        return set(self.endpoints)
+
     def attach(self, plan: Any, pod: FakePod) -> None:
         self._do("attach")
         assert plan.host_link not in self.endpoints
         assert not self.has_link(pod, plan.ifname)
         self.endpoints[plan.host_link] = (pod.path, plan.ifname)
+        self.plans[plan.host_link] = plan
         self.hook("attached")
+
+    def inspect(self, attachment: Attachment, pod: FakePod) -> Found:
+        self._do("inspect")
+        plan = self.plans[attachment.host_link]
+        there = attachment.host_link in self.endpoints
+        routes = tuple((route.destination, route.via) for route in plan.routes)
+        found = Found(plan.mac if there else None, there, plan.addresses, routes, there, there, plan.bridge)
+        return replace(found, **self.damage)
 
     def cut(self, host_link: str) -> None:
         self._do("cut")
@@ -137,8 +156,20 @@ async def node(
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, allocator, clock, journal, teardown, leftovers, gate)
         pulse = Pulse(session, allocator, clock, sync, reconcile, gate)
+        collector = Collector(journal, host, threads, teardown)
         parts = Parts(
-            "node-a", allocator, clock, journal, host, threads, sync, pulse, gate, releases, teardown
+            "node-a",
+            allocator,
+            clock,
+            journal,
+            host,
+            threads,
+            sync,
+            pulse,
+            gate,
+            releases,
+            teardown,
+            collector,
         )
         reports = Reports(session, allocator, journal, sync.news)
         running = {
@@ -183,9 +214,10 @@ def call(
     network: str = "prod",
     conf_name: str = "pods",
     netns: str | None = None,
-    runtime: dict[str, Any] | None = None,
+    **conf_keys: Any,
 ) -> CniRequest:
-    conf = NetConf(cniVersion="1.1.0", name=conf_name, type="moorage", network=network, runtimeConfig=runtime)
+    keys = {"cniVersion": "1.1.0", "name": conf_name, "type": "moorage", "network": network}
+    conf = NetConf.model_validate(keys | conf_keys)
     args = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": pod}
     path = netns or f"/run/netns/{container}"
     wishes = read_wishes(conf, args, ifname)

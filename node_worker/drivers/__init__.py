@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from node_worker.attachments import Attachment
+from node_worker.checking import Found
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import EndpointPlan
 from schemas.network import NetworkDefinition
@@ -21,6 +23,9 @@ class Driver(Protocol):
 
     def attach(self, plan: EndpointPlan, pod: Netns) -> None:
         """Make the endpoint in the pod's namespace."""
+
+    def inspect(self, attachment: Attachment, pod: Netns) -> Found:
+        """What the kernel has of an endpoint."""
 
     def cut(self, host_link: str) -> None:
         """Stop an endpoint's traffic at once: its address may soon be another's."""

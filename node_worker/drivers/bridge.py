@@ -1,5 +1,7 @@
 """The bridge driver: a Linux bridge for each network, a veth pair for each endpoint."""
 
+from node_worker.attachments import Attachment
+from node_worker.checking import Found
 from node_worker.netlink import bridge, veth
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import EndpointPlan, bridge_name
@@ -23,6 +25,20 @@ class BridgeDriver:
     def attach(self, plan: EndpointPlan, pod: Netns) -> None:
         """See `Driver`; `netlink.veth.attach_veth` names the errors."""
         veth.attach_veth(self._host, pod, plan)
+
+    def inspect(self, attachment: Attachment, pod: Netns) -> Found:
+        """See `Driver`."""
+        outer, port_of = veth.look_outside(self._host, attachment.host_link)
+        inner, addresses, routes = veth.look_inside(pod, attachment.ifname)
+        return Found(
+            mac=inner.mac if inner is not None else None,
+            up=inner is not None and inner.up,
+            addresses=tuple(addresses),
+            routes=tuple(routes),
+            host_link=outer is not None,
+            host_up=outer is not None and outer.up,
+            bridge=port_of,
+        )
 
     def cut(self, host_link: str) -> None:
         """See `Driver`."""

@@ -10,7 +10,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +32,7 @@ from schemas.fields import IPAddress
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
 _IFA_F_NODAD = 2  # linux/if_addr.h
+_RT_TABLE_MAIN = 254  # linux/rtnetlink.h
 _FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
 _ADVICE = {
     errno.EPERM: "run the node worker as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
@@ -63,6 +72,10 @@ class Link:
     up: bool
     loopback: bool
     forwarding: bool
+
+
+Route = tuple[IPv4Network | IPv6Network, IPAddress | None]
+"""Where a route leads, and through which gateway."""
 
 
 class Session:
@@ -128,6 +141,16 @@ class Session:
         with _translated(f"add route {destination} via {via}"):
             self._route.route("add", family=family, dst=str(destination), gateway=str(via), oif=index)
 
+    def routes(self, index: int) -> list[Route]:
+        """The routes of the main table through a link."""
+        with _translated(f"list the routes of link {index}"):
+            return [
+                _route(message)
+                for family in (socket.AF_INET, socket.AF_INET6)
+                for message in self._route.route("dump", family=family, oif=index)
+                if message.get("oif") == index and message.get("table") == _RT_TABLE_MAIN
+            ]
+
     def _get(self, **which: Any) -> Link | None:
         try:
             with _translated("look up a link"):
@@ -184,6 +207,13 @@ def _translated(operation: str) -> Iterator[None]:
         raise Refused(operation, error.code, str(error.args[1])) from error
     except OSError as error:
         raise Refused(operation, error.errno or 0) from error
+
+
+def _route(message: Any) -> Route:
+    via = message.get("gateway")
+    anywhere = "0.0.0.0" if message["family"] == socket.AF_INET else "::"  # noqa: S104  a destination
+    destination = ip_network(f"{message.get('dst') or anywhere}/{message['dst_len']}")
+    return destination, ip_address(via) if via else None
 
 
 def _link(message: Any) -> Link:

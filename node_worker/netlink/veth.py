@@ -4,8 +4,16 @@ import errno
 import time
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Refused, Session, inside, switch_off_ipv6, write_sysctl
-from node_worker.plan import EndpointPlan
+from node_worker.netlink.session import (
+    Link,
+    Refused,
+    Route,
+    Session,
+    inside,
+    switch_off_ipv6,
+    write_sysctl,
+)
+from node_worker.plan import EndpointPlan, IPInterface
 from schemas.errors import Code, ServiceError
 
 _PORT_READY_S = 0.25
@@ -16,6 +24,29 @@ def has_link(netns: Netns, name: str) -> bool:
     """Whether the namespace has a link of that name."""
     with inside(netns) as links:
         return links.find(name) is not None
+
+
+def link_names(netns: Netns) -> set[str]:
+    """The names of all links of a namespace."""
+    with inside(netns) as links:
+        return {link.name for link in links.all()}
+
+
+def look_outside(host: Netns, name: str) -> tuple[Link | None, str | None]:
+    """The host's end of an endpoint, and the name of the bridge that it is a port of."""
+    with inside(host) as links:
+        link = links.find(name)
+        bridge = links.at(link.master) if link is not None and link.master is not None else None
+        return link, bridge.name if bridge is not None else None
+
+
+def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface], list[Route]]:
+    """The pod's end of an endpoint, its addresses, and the routes through it."""
+    with inside(pod) as links:
+        link = links.find(ifname)
+        if link is None:
+            return None, [], []
+        return link, links.addresses(link.index), links.routes(link.index)
 
 
 def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> None:

@@ -71,24 +71,20 @@ class Pod:
         status, answer = self.call("DEL")
         assert status == 0, answer
 
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the pod's namespace."""
+        inside = ["nsenter", f"--net={simulated.netns_path(self.netns)}", *command]
+        return subprocess.run(inside, capture_output=True, text=True, timeout=10, check=False)
+
     def reaches(self, address: str) -> bool:
         """Whether a ping is answered."""
-        command = [
-            "nsenter",
-            f"--net={simulated.netns_path(self.netns)}",
-            "ping",
-            "-c",
-            "1",
-            "-W",
-            "2",
-            address,
-        ]
-        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+        return self.run("ping", "-c", "1", "-W", "2", address).returncode == 0
 
     def links(self) -> str:
         """What the pod sees of its interface."""
-        command = ["nsenter", f"--net={simulated.netns_path(self.netns)}", "ip", "-o", "addr", "show"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        shown = self.run("ip", "-o", "addr", "show")
+        assert shown.returncode == 0, shown.stderr
+        return shown.stdout
 
 
 class Machine:

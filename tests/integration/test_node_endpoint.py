@@ -1,17 +1,26 @@
 """Endpoints of pods in real network namespaces: complete, announced, cut, removed."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from node_worker.netlink import simulated
 from node_worker.netlink.bridge import ensure_bridge
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.veth import attach_veth, cut_veth, has_link, remove_veth
+from node_worker.netlink.veth import (
+    attach_veth,
+    cut_veth,
+    has_link,
+    link_names,
+    look_inside,
+    look_outside,
+    remove_veth,
+)
 from node_worker.plan import PlannedRoute
 from schemas.errors import Code, ServiceError
 from tests.node_lab import Lab, bridge, link, links_of, pings, plan, run
@@ -187,3 +196,44 @@ def test_endpoints_of_different_pods_are_made_side_by_side(lab: Lab) -> None:
         thread.join(20)
     assert failures == []
     assert pings(pods[0], "10.20.0.21")
+
+
+def test_the_hosts_end_goes_with_the_pods_namespace(lab: Lab) -> None:
+    """What `node_worker.vanished` and GC take for evidence that a pod is gone."""
+    host, pod = lab.netns("host"), lab.netns("pod")
+    ensure_bridge(host, bridge())
+    attach_veth(host, pod, plan(5))
+    assert plan(5).host_link in link_names(host)
+    simulated.remove_netns(lab.name("pod"))
+    assert plan(5).host_link in link_names(host), "somebody has it open: the path alone proves nothing"
+    pod.close()
+    until = time.monotonic() + 10
+    while plan(5).host_link in link_names(host):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_what_an_endpoint_has_become_is_seen(lab: Lab) -> None:
+    host, pod = lab.netns("host"), lab.netns("pod")
+    ensure_bridge(host, bridge())
+    attach_veth(host, pod, plan(5, ipv6=True))
+    outer, port_of = look_outside(host, plan(5).host_link)
+    inner, addresses, routes = look_inside(pod, "eth0")
+    assert outer is not None
+    assert inner is not None
+    assert (outer.up, port_of, inner.up, inner.mac) == (True, "mo-prod", True, "0a:58:0a:14:00:05")
+    assert set(plan(5, ipv6=True).addresses) <= set(addresses)
+    assert {(route.destination, route.via) for route in plan(5, ipv6=True).routes} <= set(routes)
+
+    run(pod, "ip", "address", "del", "10.20.0.5/24", "dev", "eth0")
+    run(pod, "ip", "route", "add", "192.0.2.0/24", "dev", "eth0")
+    run(host, "ip", "link", "set", plan(5).host_link, "nomaster")
+    _, addresses, routes = look_inside(pod, "eth0")
+    assert ip_interface("10.20.0.5/24") not in addresses
+    assert (ip_network("0.0.0.0/0"), ip_address("10.20.0.1")) not in routes
+    assert (ip_network("192.0.2.0/24"), None) in routes
+    assert look_outside(host, plan(5).host_link)[1] is None
+
+    remove_veth(host, plan(5).host_link)
+    assert look_outside(host, plan(5).host_link) == (None, None)
+    assert look_inside(pod, "eth0") == (None, [], [])

@@ -95,11 +95,45 @@ async def test_an_unforeseen_error_is_logged_once_with_its_traceback_and_a_busin
     assert {line["container_id"] for line in logs} == {"c1"}
 
 
-async def test_verbs_that_are_not_served_yet_are_code_4(path: Path) -> None:
+@pytest.mark.parametrize("verb", ["CHECK", "GC", "STATUS"])
+async def test_the_other_verbs_print_nothing_where_all_is_well(path: Path, verb: str) -> None:
+    handler = FakeHandler()
+    async with serve(path, handler):
+        assert await ask(path, verb, cniVersion="1.1.0") == (0, None)
+    assert [seen.split()[:2] for seen in handler.seen] == [["begin", verb], ["end", verb]]
+
+
+async def test_version_is_the_executables_own_to_answer(path: Path) -> None:
     async with serve(path, FakeHandler()):
-        for verb in ("CHECK", "GC", "STATUS", "VERSION"):
-            status, document = await ask(path, verb, cniVersion="1.1.0")
-            assert (status, document["code"]) == (1, 4)
+        status, document = await ask(path, "VERSION", cniVersion="1.1.0")
+    assert (status, document["code"]) == (1, 4)
+
+
+@pytest.mark.parametrize(("verb", "code"), [("CHECK", 11), ("GC", 11), ("STATUS", 50)])
+async def test_the_other_verbs_are_bounded_too(path: Path, verb: str, code: int) -> None:
+    handler = FakeHandler(lambda request: asyncio.Event().wait())
+    async with serve(path, handler, limits_s={Command(verb): 0.05}):
+        status, document = await ask(path, verb, cniVersion="1.1.0")
+    assert (status, document["code"]) == (1, code)
+
+
+async def test_a_check_waits_for_the_containers_add_and_a_status_for_nobody(path: Path) -> None:
+    go = asyncio.Event()
+
+    async def work(request: CniRequest) -> None:
+        if request.command is Command.ADD:
+            await go.wait()
+
+    handler = FakeHandler(work)
+    async with serve(path, handler):
+        adding = asyncio.create_task(ask(path))
+        await handler.saw("begin ADD c1")
+        checking = asyncio.create_task(ask(path, "CHECK"))
+        assert await ask(path, "STATUS", cniVersion="1.1.0") == (0, None)
+        assert "begin CHECK c1" not in handler.seen
+        go.set()
+        await asyncio.gather(adding, checking)
+    assert handler.seen.index("end ADD c1") < handler.seen.index("begin CHECK c1")
 
 
 async def test_calls_of_one_container_take_turns_in_the_order_they_came(path: Path) -> None:

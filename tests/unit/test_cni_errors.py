@@ -22,6 +22,7 @@ PUBLISHED = {
     "link_conflict": 114,
     "kernel_refused": 115,
     "node_unknown": 116,
+    "endpoint_broken": 117,
     "network_not_ready": 120,
     "owner_attached_elsewhere": 121,
     "unavailable": 122,

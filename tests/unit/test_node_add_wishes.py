@@ -40,7 +40,7 @@ async def test_a_pods_wishes_reach_the_allocator(
         "moorage.io/mac": "02:00:00:00:00:05",
     }
     async with node(path, allocator, host) as worker:
-        await worker.handlers.add(call(runtime={ANNOTATIONS: wishes}))
+        await worker.handlers.add(call(runtimeConfig={ANNOTATIONS: wishes}))
     (asked,) = allocator.of(AddressAllocate)
     assert (asked.network, asked.pool, asked.mac) == ("prod", "web", "02:00:00:00:00:05")
     assert asked.addresses == tuple(map(ip_address, ("10.20.0.12", "fd00:20::12", "10.20.0.13")))
@@ -59,10 +59,10 @@ async def test_a_pod_is_attached_to_the_network_it_wishes_for(path: Path, host: 
     allocator = FakeAllocator(present("test"))  # the configuration's own network need not be there
     async with node(path, allocator, host) as worker:
         with capture_logs() as logs:
-            await worker.handlers.add(call(runtime=TEST))
+            await worker.handlers.add(call(runtimeConfig=TEST))
         assert await rows(worker) == [], "none of prod"
         (row,) = await rows(worker, "test")
-        await worker.handlers.delete(call("DEL", runtime=TEST))
+        await worker.handlers.delete(call("DEL", runtimeConfig=TEST))
         await all_released(worker)
         assert await rows(worker, "test") == []
     (asked,) = allocator.of(AddressAllocate)
@@ -77,9 +77,9 @@ async def test_an_unfinished_add_in_the_wished_network_goes_on_with_its_attachme
     async with node(path, allocator, host) as worker:
         host.fail = {"attach": refused(), "cut": refused()}  # nor can it be undone
         with pytest.raises(ServiceError):
-            await worker.handlers.add(call(runtime=TEST))
+            await worker.handlers.add(call(runtimeConfig=TEST))
         host.fail = {}
-        await worker.handlers.add(call(runtime=TEST))
+        await worker.handlers.add(call(runtimeConfig=TEST))
     first, second = allocator.of(AddressAllocate)
     assert first.attachment_id == second.attachment_id
 
@@ -88,7 +88,7 @@ async def test_a_del_that_the_journal_knows_nothing_of_releases_in_the_wished_ne
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:
     async with node(path, allocator, host) as worker:
-        await worker.handlers.delete(call("DEL", runtime=TEST))
+        await worker.handlers.delete(call("DEL", runtimeConfig=TEST))
         await all_released(worker)
     (release,) = allocator.of(AddressRelease)
     assert (release.network, release.attachment_id) == ("test", None)

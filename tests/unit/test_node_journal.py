@@ -116,7 +116,7 @@ async def test_only_finished_attachments_are_not_unfinished(path: Path) -> None:
             await journal.run(attachments.answered, row.attachment_id, (), "0a:58:0a:14:00:05", ())
         await journal.run(attachments.attached, rows[2].attachment_id)
         await journal.run(attachments.removing, rows[3])
-        left = await journal.run(attachments.unfinished)
+        left = await journal.run(attachments.left_over, "boot")
     assert {row.container_id for row in left} == {"allocating", "wiring", "removing"}
 
 

@@ -1,0 +1,91 @@
+"""CHECK, GC and STATUS through every real part, as a runtime calls them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.machines import Machine, Pod, machine_of, until
+
+pytestmark = [
+    pytest.mark.services,
+    pytest.mark.netns,
+    pytest.mark.acceptance,
+    pytest.mark.xdist_group("verbs"),
+]
+GC = {"CNI_CONTAINERID": "", "CNI_NETNS": "", "CNI_IFNAME": ""}
+NEWEST = {"cniVersion": "1.1.0"}
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, shim: Path) -> Iterator[Machine]:
+    with machine_of(tmp_path_factory.mktemp("v"), shim, nodes=1) as running:
+        yield running
+
+
+def status_of(machine: Machine) -> tuple[int, dict[str, Any]]:
+    return Pod(machine, "shop/web-0", "node-1").call("STATUS", NEWEST, **GC)
+
+
+def listed(*pods: Pod) -> dict[str, Any]:
+    valid = [{"containerID": pod.container_id, "ifname": "eth0"} for pod in pods]
+    return NEWEST | {"cni.dev/valid-attachments": valid}
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
+def test_check_finds_what_somebody_took_away(machine: Machine, version: str):
+    pod = Pod(machine, "shop/web-0", "node-1")
+    status, result = pod.call("ADD", {"cniVersion": version})
+    assert status == 0, result
+    checked = {"cniVersion": version, "prevResult": result}
+    assert pod.call("CHECK", checked) == (0, {})
+    pod.run("ip", "address", "flush", "dev", "eth0")
+    status, answer = pod.call("CHECK", checked)
+    assert (status, answer["code"], answer["details"]) == (1, 117, "endpoint_broken")
+    assert "eth0 has no address 10.77.0." in answer["msg"]
+    pod.delete()
+    status, answer = pod.call("CHECK", checked)
+    assert (status, answer["details"]) == (1, "attachment_released")
+
+
+@pytest.mark.parametrize(
+    ("verb", "version"), [("CHECK", "0.3.1"), ("GC", "1.0.0"), ("STATUS", "0.4.0"), ("STATUS", "1.0.0")]
+)
+def test_a_verb_that_the_version_does_not_have_is_code_1(machine: Machine, verb: str, version: str):
+    status, answer = Pod(machine, "shop/web-0", "node-1").call(verb, {"cniVersion": version})
+    assert (status, answer["code"], answer["cniVersion"]) == (1, 1, version)
+
+
+def test_gc_ends_what_is_not_listed_once_it_is_no_longer_new(machine: Machine):
+    kept, other = Pod(machine, "shop/web-1", "node-1"), Pod(machine, "shop/web-2", "node-1")
+    kept.add()
+    other.add()
+    assert kept.call("GC", listed(kept), **GC) == (0, {})
+    assert "eth0" in other.links(), "its list may have been made before its ADD ended"
+    # What a worker finds when it starts is new to nobody.
+    node = machine.node("node-1")
+    node.process.kill()
+    node.process.start()
+    until(lambda: status_of(machine)[0] == 0, 60)
+    for nothing_listed in (NEWEST, NEWEST | {"cni.dev/valid-attachments": None}, listed()):
+        assert kept.call("GC", nothing_listed, **GC) == (0, {})
+    assert "eth0" in other.links(), "its namespace lives"
+    assert kept.call("GC", listed(kept), **GC) == (0, {})
+    assert "eth0" not in other.links()
+    assert "eth0" in kept.links()
+    kept.delete()
+    other.delete()
+
+
+def test_status_tells_whether_add_would_be_served(machine: Machine):
+    assert status_of(machine) == (0, {})
+    pod = Pod(machine, "shop/web-0", "node-1", network="nowhere")
+    status, answer = pod.call("STATUS", NEWEST, **GC)
+    assert (status, answer["code"], answer["details"]) == (1, 50, "network_unknown")
+    node = machine.node("node-1")
+    node.process.kill()
+    status, answer = status_of(machine)
+    assert (status, answer["code"]) == (1, 50)
+    node.process.start()
+    until(lambda: status_of(machine)[0] == 0, 60)
