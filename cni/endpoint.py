@@ -229,7 +229,7 @@ def _record(
             "request": str(request.command),
             "container_id": request.container_id,
             "ifname": request.ifname,
-            "network": request.conf.network,
+            "network": request.network,
             "owner": request.owner,
         }
     if failure is None:

@@ -66,6 +66,13 @@ SERVICE_CODES: Mapping[str, int] = {
     Code.TOO_LARGE: 135,
     Code.UNREADABLE: 136,
     Code.REQUEST_CONFLICT: 137,
+    # What a pod wished for and does not get.
+    Code.POOL_UNSUITABLE: 140,
+    Code.OWNER_PINNED: 141,
+    Code.ADDRESS_IN_USE: 142,
+    Code.ADDRESS_QUARANTINED: 143,
+    Code.MAC_FORBIDDEN: 144,
+    Code.MAC_IN_USE: 145,
 }
 
 

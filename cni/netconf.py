@@ -60,7 +60,8 @@ class NetConf(BaseModel):
     network: NetworkName
     pool: PoolName | None = None
     prevResult: Annotated[dict[str, Any] | None, AfterValidator(_lists_of_objects)] = None
-    runtimeConfig: _Object = Field(default_factory=dict)
+    runtimeConfig: Any = None  # this and args: checked where they are read, see wishes.py
+    args: Any = None
     capabilities: _Object = Field(default_factory=dict)
     valid_attachments: _Listed = Field(
         default=None,  # libcni sends both names (containernetworking/cni#1101)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from cni.errors import CniError, SpecCode
 from cni.netconf import SUPPORTED_VERSIONS, NetConf, read_configuration
+from cni.wishes import Wishes, read_leniently, read_wishes
 from schemas.fields import ContainerId, Ifname, Owner
 from schemas.validation import explain
 
@@ -41,6 +42,7 @@ _REQUIRED: Mapping[Command, tuple[str, ...]] = {
     Command.GC: (),
     Command.STATUS: (),
 }
+_STRICT = (Command.ADD, Command.CHECK)  # what may fail for a wish
 _SINCE: Mapping[Command, str] = {Command.CHECK: "0.4.0", Command.GC: "1.1.0", Command.STATUS: "1.1.0"}
 
 
@@ -55,6 +57,12 @@ class CniRequest:
     args: Mapping[str, str]  # CNI_ARGS
     conf: NetConf
     path: str
+    wishes: Wishes
+
+    @property
+    def network(self) -> str:
+        """The network to attach to: the one that was wished for, else the configuration's."""
+        return self.wishes.network
 
     @property
     def owner(self) -> str:
@@ -78,19 +86,24 @@ def parse(env: Mapping[str, str], stdin: bytes) -> CniRequest:
     """The call that these variables and this configuration make. Raises `CniError` (1, 4, 6 or 7).
 
     A DEL is refused for less than an ADD: an argument that no ADD could have passed must not keep a runtime
-    from ever removing the container.
+    from ever removing the container. Nor do its wishes: those that cannot be read are dropped. GC and STATUS
+    have none but the configuration's.
     """
     command = _command(env)
     _check_variables(command, env)
     args = _arguments(env.get("CNI_ARGS", ""), lenient=command is Command.DEL)
+    conf = _configuration(command, stdin)
+    ifname = env.get("CNI_IFNAME", "") if _REQUIRED[command] else ""
+    read = read_wishes if command in _STRICT else read_leniently
     request = CniRequest(
         command=command,
         container_id=env.get("CNI_CONTAINERID", "") if _REQUIRED[command] else "",
         netns=env.get("CNI_NETNS") or None,
-        ifname=env.get("CNI_IFNAME", "") if _REQUIRED[command] else "",
+        ifname=ifname,
         args=args,
-        conf=_configuration(command, stdin),
+        conf=conf,
         path=env.get("CNI_PATH", ""),
+        wishes=read(conf, args, ifname),
     )
     if request.container_id and command is not Command.DEL:
         _check_owner(request)

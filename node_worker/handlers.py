@@ -78,7 +78,7 @@ class Handlers:
         parts = self._parts
         with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
             earlier = await self._earlier(request, pod)
-            network = await parts.sync.ready(request.conf.network)
+            network = await parts.sync.ready(request.network)
             attachment = self._drafted(request, pod, network, earlier)
             with parts.collector.sheltered(attachment.attachment_id):
                 plan, allocated = await self._attach(request, attachment, pod)
@@ -107,7 +107,7 @@ class Handlers:
             release = await parts.teardown.retire(attachment)
         else:
             release = await parts.journal.run(
-                attachments.owe_nameless, request.conf.network, request.container_id, request.ifname
+                attachments.owe_nameless, request.network, request.container_id, request.ifname
             )
             if release is not None:
                 parts.releases.send(release)
@@ -144,7 +144,7 @@ class Handlers:
         try:
             self._parts.pulse.check()
             self._parts.gate.check()
-            self._parts.sync.check(request.conf.network)
+            self._parts.sync.check(request.network)
         except ServiceError as error:
             raise CniError(SpecCode.NOT_AVAILABLE, error.message, str(error.code)) from error
 
@@ -163,7 +163,7 @@ class Handlers:
         goes_on = None
         if known is not None:
             asked = known.state in (State.ALLOCATING, State.WIRING)
-            if asked and known.network == request.conf.network:
+            if asked and known.network == request.network:
                 await parts.teardown.clear(known.driver, known.host_link)
                 goes_on = known.attachment_id
             else:
@@ -179,7 +179,7 @@ class Handlers:
         named = attachment_id or uuid4()
         return Attachment(
             attachment_id=named,
-            network=request.conf.network,
+            network=request.network,
             conf_name=request.conf.name,
             container_id=request.container_id,
             ifname=request.ifname,
@@ -189,7 +189,7 @@ class Handlers:
             netns_inode=pod.inode,
             boot_id=self._parts.host.boot_id,
             driver=network.definition.driver.type,
-            bridge=bridge_name(request.conf.network),
+            bridge=bridge_name(request.network),
             host_link=host_link_name(named),
         )
 
@@ -197,14 +197,16 @@ class Handlers:
         parts = self._parts
         try:
             question = AddressAllocate(
-                network=request.conf.network,
-                pool=request.conf.pool,
+                network=request.network,
+                pool=request.wishes.pool,
                 owner=request.owner,
                 node=parts.node,
                 container_id=request.container_id,
                 ifname=request.ifname,
                 attachment_id=attachment.attachment_id,
                 deadline=parts.clock.after(ALLOCATE_S - _MARGIN_S),
+                addresses=request.wishes.addresses,
+                mac=request.wishes.mac,
             )
         except ValidationError as error:
             raise ServiceError(Code.INVALID_REQUEST, f"this cannot be asked for: {explain(error)}") from error
@@ -271,7 +273,7 @@ def _about(request: CniRequest, node: str) -> dict[str, str]:
         "container_id": request.container_id,
         "ifname": request.ifname,
         "node": node,
-        "network": request.conf.network,
+        "network": request.network,
         "owner": request.owner,
     }
 

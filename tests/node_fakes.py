@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cni.request import CniRequest, Command, NetConf
+from cni.wishes import read_wishes
 from node_worker import attachments
 from node_worker.attachments import Attachment, Release
 from node_worker.checking import Found
@@ -219,7 +220,8 @@ def call(
     conf = NetConf.model_validate(keys | conf_keys)
     args = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": pod}
     path = netns or f"/run/netns/{container}"
-    return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin")
+    wishes = read_wishes(conf, args, ifname)
+    return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin", wishes)
 
 
 async def serving(worker: Any) -> None:
@@ -227,8 +229,8 @@ async def serving(worker: Any) -> None:
     await until(lambda: not worker.parts.gate._closed)
 
 
-async def rows(worker: Any) -> list[Attachment]:
-    return list(await worker.parts.journal.run(attachments.of_network, "prod"))
+async def rows(worker: Any, network: str = "prod") -> list[Attachment]:
+    return list(await worker.parts.journal.run(attachments.of_network, network))
 
 
 async def owed(worker: Any) -> list[Release]:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from cni.endpoint import serve
 from cni.errors import CniError
 from cni.request import CniRequest, Command
+from cni.wishes import ANNOTATIONS
 from schemas.errors import Code, ServiceError
 from tests.cni_fakes import FakeHandler, ask, frame, hung_up, read_answer
 
@@ -67,6 +68,14 @@ async def test_a_cancellation_out_of_nowhere_is_try_again(path: Path) -> None:
         status, document = await ask(path)
         assert (status, document["code"]) == (1, 11)
         assert "was stopped" in document["msg"]
+
+
+async def test_a_call_is_logged_with_the_network_that_was_wished_for(path: Path) -> None:
+    runtime = {ANNOTATIONS: {"moorage.io/network": "test"}}
+    with capture_logs() as logs:
+        async with serve(path, FakeHandler()):
+            await ask(path, runtimeConfig=runtime)
+    assert [line["network"] for line in logs] == ["test"]
 
 
 async def test_an_unforeseen_error_is_logged_once_with_its_traceback_and_a_business_no_without(

@@ -3,6 +3,7 @@
 import pytest
 
 from cni.errors import INTERNAL, SERVICE_CODES, CniError, SpecCode, from_exception, from_service_error
+from schemas.address import AddressAllocate
 from schemas.errors import RETRYABLE, Code, ServiceError
 
 # Runtimes, dashboards and runbooks know these numbers: a change here breaks them.
@@ -36,6 +37,12 @@ PUBLISHED = {
     "too_large": 135,
     "unreadable": 136,
     "request_conflict": 137,
+    "pool_unsuitable": 140,
+    "owner_pinned": 141,
+    "address_in_use": 142,
+    "address_quarantined": 143,
+    "mac_forbidden": 144,
+    "mac_in_use": 145,
 }
 
 
@@ -48,6 +55,12 @@ def test_every_number_of_ours_is_above_the_specifications_and_used_once() -> Non
     assert min(numbers) >= 100
     assert 999 not in numbers
     assert len(set(numbers)) == len(numbers)
+
+
+def test_every_no_to_an_allocate_has_a_number_or_may_pass() -> None:
+    named = {code for code in Code if f"`{code}`" in (AddressAllocate.__doc__ or "")}
+    assert len(named) > 10
+    assert named - RETRYABLE <= set(SERVICE_CODES)
 
 
 @pytest.mark.parametrize("code", sorted(RETRYABLE))

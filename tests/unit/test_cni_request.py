@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cni.errors import CniError
 from cni.netconf import asked_version
 from cni.request import CniRequest, Command, parse
+from cni.wishes import ANNOTATIONS, Wishes
 
 ENV = {
     "CNI_COMMAND": "ADD",
@@ -19,6 +20,7 @@ ENV = {
     "CNI_PATH": "/opt/cni/bin",
     "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=7",
 }
+MAC = "02:00:00:00:00:05"
 CONF = {"cniVersion": "1.1.0", "name": "pods", "type": "moorage", "network": "prod"}
 
 
@@ -38,13 +40,14 @@ def refused(code: int, *words: str, conf: dict[str, Any] | None = None, **env: s
 
 
 def test_a_pods_add_is_read_whole() -> None:
-    request = call({"pool": "web", "runtimeConfig": {"mac": "x"}, "capabilities": {"mac": True}, "other": 1})
+    request = call({"pool": "web", "runtimeConfig": {"mac": MAC}, "capabilities": {"mac": True}, "other": 1})
     assert request.command is Command.ADD
     assert (request.container_id, request.netns, request.ifname) == ("c0ffee", "/run/netns/c0ffee", "eth0")
     assert request.owner == "shop/web-0"
     assert (request.conf.cniVersion, request.conf.name, request.conf.type) == ("1.1.0", "pods", "moorage")
     assert (request.conf.network, request.conf.pool) == ("prod", "web")
-    assert (request.conf.runtimeConfig, request.conf.prevResult) == ({"mac": "x"}, None)
+    assert (request.conf.runtimeConfig, request.conf.prevResult) == ({"mac": MAC}, None)
+    assert (request.network, request.wishes.pool, request.wishes.mac) == ("prod", "web", MAC)
     assert request.args["K8S_POD_UID"] == "7"
     assert request.path == "/opt/cni/bin"
 
@@ -184,6 +187,7 @@ def test_what_is_not_a_json_object_is_code_6(stdin: bytes) -> None:
         ({"pool": "../x"}, "pool"),
         ({"cniVersion": 1}, "cniVersion"),
         ({"runtimeConfig": []}, "runtimeConfig"),
+        ({"args": []}, "args"),
         ({"prevResult": "x"}, "prevResult"),
         ({"prevResult": {"interfaces": {}}}, "interfaces must be a list of objects"),
         ({"prevResult": {"ips": ["x"]}}, "ips must be a list of objects"),
@@ -194,8 +198,8 @@ def test_an_invalid_configuration_is_code_7_and_names_the_key(change: dict[str, 
 
 
 def test_null_stands_for_absent() -> None:
-    conf = call({"runtimeConfig": None, "prevResult": None, "pool": None, "capabilities": None}).conf
-    assert (conf.runtimeConfig, conf.prevResult, conf.pool, conf.capabilities) == ({}, None, None, {})
+    keys = ("runtimeConfig", "args", "prevResult", "pool", "capabilities")
+    assert call(dict.fromkeys(keys)) == call()
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "2.0.0", "1.1", "x", "", ...])
@@ -237,6 +241,35 @@ def test_a_verb_is_refused_below_the_version_that_brought_it(verb: str, version:
 )
 def test_an_error_is_given_in_the_asked_version_if_it_looks_like_one(stdin: bytes, version: str) -> None:
     assert asked_version(stdin) == version
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Command if verb != Command.VERSION])
+@pytest.mark.parametrize(
+    ("code", "args", "conf"),
+    [
+        (7, "", {"runtimeConfig": {ANNOTATIONS: {"moorage.io/ipp": "x"}}}),
+        (7, "", {"runtimeConfig": {ANNOTATIONS: {"moorage.io/ip.": "x"}}}),
+        (7, "", {"runtimeConfig": {"mac": "x"}}),
+        (7, "", {"runtimeConfig": []}),
+        (7, "", {"args": []}),
+        (4, "IP=x", {}),
+    ],
+)
+def test_wishes_fail_an_add_and_a_check_and_no_other_call(
+    verb: str, code: int, args: str, conf: dict[str, Any]
+) -> None:
+    if verb in ("ADD", "CHECK"):
+        refused(code, conf=conf, CNI_COMMAND=verb, CNI_ARGS=args)
+    else:
+        assert call(conf, CNI_COMMAND=verb, CNI_ARGS=args).wishes == Wishes("prod")
+
+
+def test_the_network_is_the_wished_one_where_a_call_is_about_an_interface() -> None:
+    conf = {"runtimeConfig": {ANNOTATIONS: {"moorage.io/network": "test"}}}
+    for verb in ("ADD", "DEL", "CHECK"):
+        request = call(conf, CNI_COMMAND=verb)
+        assert (request.network, request.conf.network) == ("test", "prod")
+    assert call(conf, CNI_COMMAND="STATUS").network == "prod"
 
 
 @given(
