@@ -89,3 +89,31 @@ def test_status_tells_whether_add_would_be_served(machine: Machine):
     assert (status, answer["code"]) == (1, 50)
     node.process.start()
     until(lambda: status_of(machine)[0] == 0, 60)
+
+
+def test_a_pods_annotations_choose_network_and_address_within_what_its_owner_may(machine: Machine):
+    machine.network("other", "10.91.0.0/24")
+
+    def annotated(**annotations: str) -> dict[str, Any]:
+        named = {f"moorage.io/{key}": value for key, value in annotations.items()}
+        return {"runtimeConfig": {"io.kubernetes.cri.pod-annotations": named | {"team": "shop"}}}
+
+    chosen = Pod(machine, "shop/web-5", "node-1")
+    status, result = chosen.call("ADD", annotated(ip="10.77.0.17,10.77.0.18"))
+    assert (status, result["ips"][0]["address"]) == (0, "10.77.0.17/24"), result
+    elsewhere = Pod(machine, "bank/api-0", "node-1")
+    status, result = elsewhere.call("ADD", annotated(network="other"))
+    assert status == 0, result
+    assert result["ips"][0]["address"].startswith("10.91.0.")
+    # A conf that the runtime does not annotate any more, as after its restart, still finds what ADD made.
+    elsewhere.delete()
+    until(
+        lambda: machine.command("address", "list", "other", "--state", "attached").stdout.count("bank") == 0
+    )
+
+    stranger = Pod(machine, "bank/api-1", "node-1")
+    for wish, code in (({"pool": "web"}, 103), ({"ip": "10.77.0.18"}, 103), ({"ip": "10.77.0.300"}, 7)):
+        status, answer = stranger.call("ADD", annotated(**wish))
+        assert (status, answer["code"]) == (1, code), answer
+    assert stranger.call("DEL", annotated(ip="10.77.0.300")) == (0, {})
+    chosen.delete()
