@@ -14,21 +14,6 @@ from tests.node_allocator import FakeAllocator, present, unavailable
 from tests.node_fakes import FakeHost, all_released, call, node, owed, refused, rows, until
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
-
-
 async def test_an_add_gives_the_pod_its_address_and_journals_it(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:

@@ -10,21 +10,6 @@ from tests.node_allocator import FakeAllocator, present
 from tests.node_fakes import FakeHost, call, node, refused, until
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
-
-
 async def test_a_network_that_is_not_there_is_unknown(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:

@@ -17,18 +17,8 @@ TEST = {ANNOTATIONS: {"moorage.io/network": "test"}}
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
 def allocator() -> FakeAllocator:
     return FakeAllocator(present(), present("test"))
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 async def test_a_pods_wishes_reach_the_allocator(

@@ -17,11 +17,6 @@ from tests.node_fakes import FakeHost, call, node, rows
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
-
-
-@pytest.fixture
 async def worker(tmp_path: Path, host: FakeHost) -> AsyncIterator[Any]:
     async with node(tmp_path / "journal.sqlite", FakeAllocator(present()), host) as made:
         yield made

@@ -7,25 +7,10 @@ import pytest
 
 from node_worker import collecting
 from schemas.errors import ServiceError
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, until
 
 VALID = "cni.dev/valid-attachments"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 @pytest.fixture(autouse=True)

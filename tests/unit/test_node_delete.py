@@ -10,23 +10,8 @@ import pytest
 from node_worker import handlers
 from node_worker.attachments import State
 from schemas.errors import Code, ServiceError
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, owed, refused, rows, until
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 async def test_a_del_takes_the_pod_away_and_frees_its_address(

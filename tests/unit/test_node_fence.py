@@ -11,7 +11,7 @@ from node_worker.attachments import State
 from schemas.address import AddressAllocate
 from schemas.errors import Code, ServiceError
 from schemas.node import NodeHeartbeat, NodeSync
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import LOOPS, FakeHost, all_released, call, node, refused, rows, serving, until
 
 
@@ -19,21 +19,6 @@ from tests.node_fakes import LOOPS, FakeHost, all_released, call, node, refused,
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds in place of seconds."""
     monkeypatch.setattr(reconcile, "_PAUSE_S", (0.01, 0.02))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 async def fenced(worker: Any, allocator: FakeAllocator) -> None:

@@ -10,7 +10,7 @@ from node_worker import gate, pulse, reconcile
 from node_worker.clock import boottime
 from node_worker.gate import Gate
 from schemas.errors import Code, ServiceError
-from tests.node_allocator import FakeAllocator, present, unavailable
+from tests.node_allocator import FakeAllocator, unavailable
 from tests.node_fakes import LOOPS, FakeHost, call, node, rows, serving, until
 
 
@@ -20,21 +20,6 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "_PAUSE_S", (0.01, 0.02))
     monkeypatch.setattr(pulse, "_EVERY_S", 0.03)
     monkeypatch.setattr(pulse, "_AGAIN_S", 0.01)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 class Held:

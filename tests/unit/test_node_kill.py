@@ -5,26 +5,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from node_worker.attachments import State
-from tests.node_allocator import FakeAllocator, copied, present
+from tests.node_allocator import FakeAllocator, copied
 from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, serving, until
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 class Kills:

@@ -12,23 +12,8 @@ from structlog.testing import capture_logs
 from node_worker import attachments, leftovers
 from node_worker.plan import host_link_name
 from schemas.address import AddressAllocate, AddressRelease
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, owed, rows
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 def restored(allocator: FakeAllocator, node_name: str = "node-a") -> UUID:

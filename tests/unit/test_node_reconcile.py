@@ -17,23 +17,8 @@ from schemas.address import AddressRelease
 from schemas.errors import Code, ServiceError
 from schemas.message import MAX_BODY_BYTES
 from schemas.node import NodeHeartbeat, NodeSync, attachments_digest
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, until
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 def comparisons(allocator: FakeAllocator) -> list[NodeSync]:

@@ -33,11 +33,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.sqlite"
 
 
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
-
-
 def told(allocator: FakeAllocator) -> list[tuple[str, int, str]]:
     return [(report.network, report.version, report.result) for report in allocator.reports]
 

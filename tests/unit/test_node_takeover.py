@@ -11,23 +11,8 @@ from node_worker import attachments
 from node_worker.attachments import State
 from node_worker.plan import host_link_name
 from schemas.errors import Code, ServiceError
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, rows
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 async def test_the_old_sandbox_is_removed_before_the_new_one_is_wired(

@@ -8,23 +8,8 @@ from structlog.testing import capture_logs
 
 from node_worker.vanished import Vanished
 from schemas.errors import ServiceError
-from tests.node_allocator import FakeAllocator, present
+from tests.node_allocator import FakeAllocator
 from tests.node_fakes import FakeHost, all_released, call, node, refused, rows
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal" / "journal.sqlite"
-
-
-@pytest.fixture
-def allocator() -> FakeAllocator:
-    return FakeAllocator(present())
-
-
-@pytest.fixture
-def host() -> FakeHost:
-    return FakeHost()
 
 
 async def added(worker: Any, host: FakeHost, count: int) -> list[str]:
