@@ -96,6 +96,17 @@ def is_loss(error: BaseException) -> bool:
     return isinstance(error, LOST) or type(error) is Exception
 
 
+def obey() -> None:
+    """Raise CancelledError where this task was told to stop and something it awaited kept that to itself.
+
+    `asyncio.wait_for` does so before Python 3.12 when what it waits for ends in the same moment (cpython
+    #86296), and aiormq connects with it. Whoever tries again and again would then do so for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling() > 0:
+        raise asyncio.CancelledError
+
+
 async def close_quietly(thing: AbstractChannel | AbstractConnection | None) -> None:
     """Close a channel or connection, whatever state it is in, within `CLOSE_S` seconds."""
     if thing is None:
@@ -162,6 +173,7 @@ class Link:
                 if self._connection is not None and not _is_lost(self._connection):
                     return self._connection
                 await self._connect()
+                obey()
                 if self.problem is None:
                     continue
             await self._backoff.wait()
@@ -204,6 +216,7 @@ class Link:
         try:
             async with asyncio.timeout(OPEN_S):
                 await channel.initialize()
+                obey()
         except BaseException:
             await close_quietly(channel)
             raise

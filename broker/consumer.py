@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from broker.codec import answer_body, decode, is_reply_queue
-from broker.connection import Backoff, Link, explain_loss, is_loss
+from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.deadletters import dead_letter
 from broker.frames import Arrived
 from broker.intake import Intake, intake
@@ -148,6 +148,7 @@ class _Consumer:
                 except BaseException as error:
                     if not (is_loss(error) or isinstance(error, ServiceError | Unroutable)):
                         raise
+                    obey()
                     self._log.warning("consumes again soon", reason=explain_loss(error))
                     await self._backoff.wait()
         finally:

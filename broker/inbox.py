@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 
 import structlog
 
-from broker.connection import Backoff, Link, explain_loss, is_loss
+from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.intake import intake
 from broker.topology import node_queue
 
@@ -32,5 +32,6 @@ async def nudges(url: str, node: str, *, name: str) -> AsyncGenerator[bytes | No
             except BaseException as error:
                 if not is_loss(error):
                     raise
+                obey()
                 log.warning("cannot listen for nudges", node=node, reason=explain_loss(error))
             await backoff.wait()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from aio_pika.abc import AbstractChannel
 
-from broker.connection import OPEN_S, Link, close_quietly
+from broker.connection import OPEN_S, Link, close_quietly, obey
 from broker.frames import Arrived, ack
 from broker.wire import Wire
 
@@ -96,6 +96,7 @@ async def intake(
             await channel.set_qos(prefetch_count=prefetch)
             source = await channel.get_queue(queue, ensure=False)
             await source.consume(_never, no_ack=not acknowledged)
+            obey()
         yield taken
     finally:
         await close_quietly(channel)

@@ -13,7 +13,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
 from aiormq.exceptions import ChannelAccessRefused
 
 from broker.codec import decode_answer, encode_request
-from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss
+from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
@@ -41,6 +41,7 @@ class _Session:
         try:
             async with asyncio.timeout(OPEN_S):
                 await session._prepare()
+                obey()
         except BaseException:
             await session.close()
             raise
@@ -126,6 +127,7 @@ class RpcClient:
             try:
                 session = await _Session.open(self._link)
             except LOST as error:
+                obey()
                 log.warning("cannot ask yet", broker=self._link.shown, reason=explain_loss(error))
                 await backoff.wait()
                 continue
@@ -156,6 +158,7 @@ class RpcClient:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
+                    obey()
                     session = await self._ready()
                     with contextlib.suppress(_SessionLost):
                         return decode_answer(await self._ask_once(session, request, progress), type(request))

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from broker.connection import Backoff, Link, explain_loss, is_loss
+from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.intake import intake
 from broker.topology import events_queue
 from schemas.history import Events, HistoryRow
@@ -43,6 +43,7 @@ async def events(url: str, *, name: str) -> AsyncGenerator[Events, None]:
             except BaseException as error:
                 if not is_loss(error):
                     raise
+                obey()
                 log.warning("cannot listen for events", user=link.user, reason=explain_loss(error))
             await backoff.wait()
 

@@ -70,10 +70,11 @@ def test_any_input_gives_one_json_object_and_the_right_exit_status(
     kept = {name: value for name, value in ENV.items() if name not in missing or name in changed}
     outcome = call({**kept, **changed}, stdin)
     verb = changed.get("CNI_COMMAND", kept.get("CNI_COMMAND"))
-    if outcome.status == 0 and verb in {"DEL", b"DEL"}:
+    verb = verb.decode(errors="replace") if isinstance(verb, bytes) else verb
+    if outcome.status == 0 and verb in {"DEL", "CHECK", "GC", "STATUS"}:
         assert outcome.stdout == b""
     elif outcome.status == 0:
-        assert verb in {"ADD", b"ADD", "VERSION", b"VERSION"}
+        assert verb in {"ADD", "VERSION"}
         assert outcome.document["cniVersion"]
     else:
         assert outcome.document["code"] in {1, 4, 6, 7}
