@@ -6,16 +6,13 @@ MAC, for instance) and said so there. What is not expected there any more is the
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from cni.errors import CniError, SpecCode
 from node_worker.attachments import Attachment, IPInterface
+from node_worker.plan import KernelRoute
 from schemas.errors import Code, ServiceError
-from schemas.fields import IPAddress
-
-Route = tuple[IPv4Network | IPv6Network, IPAddress | None]
-"""Where a route leads, and through which gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +22,7 @@ class Found:
     mac: str | None
     up: bool
     addresses: tuple[IPInterface, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[KernelRoute, ...]
     host_link: bool
     host_up: bool
     bridge: str | None
@@ -37,7 +34,7 @@ class Expected:
 
     mac: str | None
     addresses: tuple[IPInterface, ...]
-    routes: tuple[Route, ...]
+    routes: tuple[KernelRoute, ...]
 
 
 def expected(prev_result: Mapping[str, Any] | None, attachment: Attachment) -> Expected:

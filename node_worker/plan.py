@@ -10,6 +10,8 @@ from schemas.address import Allocated
 from schemas.fields import IPAddress
 
 IPInterface = IPv4Interface | IPv6Interface
+KernelRoute = tuple[IPv4Network | IPv6Network, IPAddress | None]
+"""Where a route leads, and through which gateway."""
 
 _IFNAME_BYTES = 15  # IFNAMSIZ less its NUL, linux/if.h
 _DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}

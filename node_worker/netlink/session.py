@@ -26,6 +26,7 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node_worker.netlink.namespace import Netns
+from node_worker.plan import KernelRoute
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
 
@@ -72,10 +73,6 @@ class Link:
     up: bool
     loopback: bool
     forwarding: bool
-
-
-Route = tuple[IPv4Network | IPv6Network, IPAddress | None]
-"""Where a route leads, and through which gateway."""
 
 
 class Session:
@@ -141,7 +138,7 @@ class Session:
         with _translated(f"add route {destination} via {via}"):
             self._route.route("add", family=family, dst=str(destination), gateway=str(via), oif=index)
 
-    def routes(self, index: int) -> list[Route]:
+    def routes(self, index: int) -> list[KernelRoute]:
         """The routes of the main table through a link."""
         with _translated(f"list the routes of link {index}"):
             return [
@@ -209,7 +206,7 @@ def _translated(operation: str) -> Iterator[None]:
         raise Refused(operation, error.errno or 0) from error
 
 
-def _route(message: Any) -> Route:
+def _route(message: Any) -> KernelRoute:
     via = message.get("gateway")
     anywhere = "0.0.0.0" if message["family"] == socket.AF_INET else "::"  # noqa: S104  a destination
     destination = ip_network(f"{message.get('dst') or anywhere}/{message['dst_len']}")

@@ -7,13 +7,12 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import (
     Link,
     Refused,
-    Route,
     Session,
     inside,
     switch_off_ipv6,
     write_sysctl,
 )
-from node_worker.plan import EndpointPlan, IPInterface
+from node_worker.plan import EndpointPlan, IPInterface, KernelRoute
 from schemas.errors import Code, ServiceError
 
 _PORT_READY_S = 0.25
@@ -40,7 +39,7 @@ def look_outside(host: Netns, name: str) -> tuple[Link | None, str | None]:
         return link, bridge.name if bridge is not None else None
 
 
-def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface], list[Route]]:
+def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface], list[KernelRoute]]:
     """The pod's end of an endpoint, its addresses, and the routes through it."""
     with inside(pod) as links:
         link = links.find(ifname)
