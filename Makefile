@@ -29,7 +29,7 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test bench check static sizes shim lock clean packages
+.PHONY: help demo up test bench check static sizes shim lock clean packages plugins test-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,12 +42,12 @@ up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NOD
 
 # Test data lies on a disk, not in memory: what is durable is part of what is tested. Its path is short, for
 # it holds sockets. It is kept for a look after a failure, until a run two hours later.
-test: static $(SHIM) ## all checks and all tests, on servers of their own
+test: static $(SHIM) | test-packages ## all checks and all tests, on servers of their own
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
 		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data && rm -rf $$data
 
-bench: $(RUNTIME) ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
+bench: $(RUNTIME) $(SHIM) | plugins ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
 
 check: static ## ruff, mypy, import-linter, file sizes and unit tests; under a minute
@@ -85,6 +85,9 @@ $(UV)/bin/uv: Makefile | packages
 packages:
 	@mkdir -p $(BUILD)
 	@sh compose/packages.sh $(BUILD)/packages.log
+
+plugins test-packages: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes)
 
 $(BIN)/python: | packages
 	@python=$$(sh compose/python.sh) && echo "python: making $(VENV) with $$python"

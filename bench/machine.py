@@ -26,7 +26,10 @@ ROOT = Path(__file__).parents[1]
 BUFFER_POOL = "2G"
 """A million rows with their indexes and history fit, as they do in production."""
 
-_GRACE_S = 15
+GRACE_S = 15
+"""How long a process may take to stop, in seconds."""
+
+_PASSWORD = "bench"  # noqa: S105  servers of our own, on loopback, for minutes; users are the same in each place
 _SETTLE_S = 120
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -45,6 +48,7 @@ class Size(Enum):
 class Place:
     """A virtual host with all queues, and who may use it."""
 
+    vhost: str
     allocator: str = field(repr=False)
     operator: str = field(repr=False)
 
@@ -87,11 +91,14 @@ class Machine:
         url = self.services.management_url
         provisioning.create_vhost(url, name)
         provisioning.provision(url, vhost=name, settle_s=0)
-        # One password for all, because users are the same in every virtual host.
-        password = "bench"  # noqa: S105  servers of our own, on loopback, for minutes
-        allocator = provisioning.enroll_allocator(url, vhost=name, password=password)
-        operator = provisioning.enroll_client(url, "bench", "operator", vhost=name, password=password)
-        return Place(allocator.amqp_url, operator.amqp_url)
+        allocator = provisioning.enroll_allocator(url, vhost=name, password=_PASSWORD)
+        operator = provisioning.enroll_client(url, "bench", "operator", vhost=name, password=_PASSWORD)
+        return Place(name, allocator.amqp_url, operator.amqp_url)
+
+    def enroll_node(self, place: Place, name: str) -> str:
+        """The broker's URL for a node."""
+        url = self.services.management_url
+        return provisioning.enroll_node(url, name, vhost=place.vhost, password=_PASSWORD).amqp_url
 
     @contextmanager
     def allocator(self, place: Place, database_url: str) -> Iterator[Child]:
@@ -118,22 +125,26 @@ class Machine:
         with self._process("trivial consumer", ["bench.trivial", queue_of(network)], env) as child:
             yield child
 
-    @contextmanager
-    def _process(self, name: str, words: list[str], env: Mapping[str, str]) -> Iterator[Child]:
+    def child(self, name: str, words: list[str], env: Mapping[str, str]) -> Child:
+        """A Python process of our own, not started yet."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("MOORAGE_")}
-        child = Child(
+        return Child(
             name,
             [sys.executable, "-m", *words],
             env={**inherited, "PYTHONPATH": str(ROOT), **env},
             log=self.services.state_dir / f"{name.replace(' ', '-')}.log",
         )
+
+    @contextmanager
+    def _process(self, name: str, words: list[str], env: Mapping[str, str]) -> Iterator[Child]:
+        child = self.child(name, words, env)
         child.start()
         try:
             yield child
             if child.pid is None:
                 raise RuntimeError(f"the {name} ended by itself: {child.tail()}")
         finally:
-            child.stop(_GRACE_S)
+            child.stop(GRACE_S)
 
 
 @contextmanager

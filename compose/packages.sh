@@ -1,14 +1,19 @@
 #!/bin/sh
 # Installs the Debian packages whose programs are missing here, without letting them start their services.
 #
-#   compose/packages.sh [LOG]     apt's output goes to LOG, whose end is shown if it fails
+#   compose/packages.sh [LOG [GROUP...]]
 #
+# apt's output goes to LOG, whose end is shown if it fails. What running the product needs is always asked for;
+# a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
+# `runtimes` are the container runtimes that use us.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
 
 here=$(dirname "$0")
 log=${1:-/dev/stderr}
+[ $# -eq 0 ] || shift
+groups=$*
 policy=/usr/sbin/policy-rc.d
 aside=$policy.moorage-put-aside
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -40,7 +45,22 @@ find_missing() {
     need iproute2 command -v ip
     need iputils-ping command -v ping
     need util-linux command -v setpriv
+    for group in $groups; do
+        "need_$group"
+    done
     missing=${missing# }
+}
+
+need_plugins() {
+    need containernetworking-plugins file /usr/lib/cni/bridge
+    need iptables command -v iptables
+}
+
+need_runtimes() {
+    need containerd command -v containerd
+    need podman command -v podman
+    need conmon command -v conmon
+    need runc command -v runc
 }
 
 put_policy_back() {
