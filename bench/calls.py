@@ -58,7 +58,7 @@ class Plugin:
     def _spawn(self, env: Mapping[str, str], output: Path) -> int:
         return os.posix_spawn(
             self.executable,
-            [self.executable],
+            [str(self.executable)],
             {**env, **self.env},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, str(self.conf), os.O_RDONLY, 0),

@@ -153,7 +153,8 @@ class _Calls:
             result = await self._handle(request, reader, started)
             stdout = b""
             if result is not None:
-                stdout = encode(render(result, request.conf.cniVersion, request.conf.prevResult))
+                before = None if request.conf.delegated else request.conf.prevResult
+                stdout = encode(render(result, request.conf.cniVersion, before))
             answer = wire.encode_answer(0, stdout)
         except CallerGoneError:
             _record(request, started, "the caller is gone")

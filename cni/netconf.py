@@ -20,6 +20,8 @@ from cni.errors import CniError, SpecCode
 from schemas.fields import ContainerId, Ifname, NetworkName, PoolName
 from schemas.validation import explain
 
+PLUGIN = "moorage"
+"""The executable's name, which a configuration calls it by."""
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 
@@ -68,6 +70,8 @@ class NetConf(BaseModel):
         validation_alias=AliasChoices("cni.dev/valid-attachments", "cni.dev/attachments"),
     )
     """For GC: None where the key is absent. A runtime without pods may pass null: an empty list."""
+    delegated: bool = False
+    """Whether another plugin asks for addresses alone (SPEC, section 4): it makes the interface."""
 
 
 def read_configuration(stdin: bytes) -> NetConf:
@@ -83,9 +87,26 @@ def read_configuration(stdin: bytes) -> NetConf:
             f"cniVersion {reprlib.repr(version)} is not supported: write one of {known}",
         )
     try:
-        return NetConf.model_validate(document)
+        return NetConf.model_validate(document | _our_part(document))
     except ValidationError as error:
         raise CniError(SpecCode.INVALID_CONFIG, f"the configuration is not valid: {explain(error)}") from None
+
+
+def _our_part(document: dict[str, Any]) -> dict[str, Any]:
+    """What is to be on top of the document: our part is in `ipam` where another plugin delegates to us."""
+    ipam = document.get("ipam") or {}
+    named = isinstance(ipam, dict) and ipam.get("type") == PLUGIN
+    if document.get("type") == PLUGIN and ipam:
+        raise CniError(
+            SpecCode.INVALID_CONFIG,
+            f"ipam: plugin {PLUGIN} has its addresses from the allocator: leave ipam out, or name the plugin "
+            f'that makes the interface as "type" and {PLUGIN} in "ipam"',
+        )
+    if not named:
+        return {"delegated": False}
+    if "network" not in ipam:
+        raise CniError(SpecCode.INVALID_CONFIG, 'ipam: "network" is missing: name where addresses come from')
+    return {"delegated": True, "network": ipam["network"], "pool": ipam.get("pool")}
 
 
 def asked_version(stdin: bytes) -> str:

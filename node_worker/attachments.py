@@ -101,6 +101,19 @@ def begin(connection: sqlite3.Connection, attachment: Attachment) -> None:
     )
 
 
+def begin_afresh(connection: sqlite3.Connection, attachment: Attachment) -> bool:
+    """As `begin`, where nothing is known or owed of the interface; False, and nothing done, where it is."""
+    found = connection.execute(
+        "SELECT 1 FROM attachments WHERE container_id = ?1 AND ifname = ?2 AND conf_name = ?3 UNION ALL "
+        "SELECT 1 FROM releases WHERE attachment_id IS NULL AND container_id = ?1 AND ifname = ?2",
+        (attachment.container_id, attachment.ifname, attachment.conf_name),
+    )
+    if found.fetchone() is not None:
+        return False
+    begin(connection, attachment)
+    return True
+
+
 def answered(
     connection: sqlite3.Connection,
     attachment_id: UUID,

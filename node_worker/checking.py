@@ -5,7 +5,7 @@ MAC, for instance) and said so there. What is not expected there any more is the
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -37,12 +37,15 @@ class Expected:
     routes: tuple[KernelRoute, ...]
 
 
-def expected(prev_result: Mapping[str, Any] | None, attachment: Attachment) -> Expected:
-    """Our part of prevResult. Raises `CniError` 7 where there is none."""
+def expected(
+    prev_result: Mapping[str, Any] | None, attachment: Attachment, *, delegated: bool = False
+) -> Expected:
+    """Our part of prevResult: where another plugin delegates to us, the addresses. Raises `CniError` 7."""
     if not prev_result:
         raise _unusable("is missing: CHECK needs what ADD returned")
     try:
-        return _read(prev_result, attachment)
+        wanted = _read(prev_result, attachment)
+        return replace(wanted, mac=None, routes=()) if delegated else wanted
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _unusable(f"cannot be read ({error}): it must be what ADD returned") from error
 

@@ -62,7 +62,8 @@ class Collector:
             if (row.container_id, row.ifname) not in listed and not self._is_new(row.attachment_id)
         ]
         if not listed:
-            ending = [row for row in ending if await self._is_gone(row)]
+            gone = await self._threads.run(self._host.missing, ending)
+            ending = [row for row in ending if row.state is State.REMOVING or row.attachment_id in gone]
         outcomes = await asyncio.gather(*(self._end(row) for row in ending), return_exceptions=True)
         refusals = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if refusals:
@@ -74,12 +75,6 @@ class Collector:
             return False
         ended = self._new[attachment_id]
         return ended is None or monotonic() - ended <= NEW_S
-
-    async def _is_gone(self, row: Attachment) -> bool:
-        """The host's end of a veth pair goes when the pod's namespace does, and never before."""
-        if row.state is State.REMOVING:
-            return True
-        return not await self._threads.run(self._host.has_host_link, row.host_link)
 
     async def _end(self, row: Attachment) -> None:
         about = {"container_id": row.container_id, "ifname": row.ifname, "network": row.network}

@@ -5,8 +5,8 @@ could leave something: see `attachments.State` and `teardown.py`.
 """
 
 import asyncio
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import structlog
@@ -21,17 +21,28 @@ from node_worker.attachments import Attachment, State
 from node_worker.checking import complain, expected
 from node_worker.clock import DatabaseClock
 from node_worker.collecting import Collector
+from node_worker.drivers.delegated import DELEGATED
 from node_worker.gate import Gate
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.veth import interface_exists
-from node_worker.plan import EndpointPlan, bridge_name, host_link_name, plan_endpoint, result
+from node_worker.plan import (
+    EndpointPlan,
+    LinkPlan,
+    PlannedRoute,
+    bridge_name,
+    delegated_result,
+    host_link_name,
+    plan_endpoint,
+    plan_link,
+    result,
+)
 from node_worker.pulse import Pulse
 from node_worker.releases import Releases
 from node_worker.sync import ReadyNetwork, Sync
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads, whole
+from node_worker.threads import Threads, ended, whole
 from schemas.address import AddressAllocate, Allocated
 from schemas.errors import Code, ServiceError
 from schemas.validation import explain
@@ -75,27 +86,40 @@ class Handlers:
             return await self._add(request)
 
     async def _add(self, request: CniRequest) -> CniResult:
-        parts = self._parts
-        with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
-            earlier = await self._earlier(request, pod)
+        parts, delegated = self._parts, request.conf.delegated
+        pod, there = await parts.threads.run(_entered, parts.host, request.netns or "", request.ifname)
+        with pod, ExitStack() as shelter:
             network = await parts.sync.ready(request.network)
-            attachment = self._drafted(request, pod, network, earlier)
-            with parts.collector.sheltered(attachment.attachment_id):
-                plan, allocated = await self._attach(request, attachment, pod)
+            async with AsyncExitStack() as undo:
+                draft = self._drafted(request, pod, network)
+                shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
+                undo.push_async_callback(self._undo, draft)
+                begun = (delegated or not there) and await parts.journal.run(attachments.begin_afresh, draft)
+                if not begun:
+                    draft = await self._begin_again(request, draft, there=there and not delegated)
+                    shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
+                    undo.push_async_callback(self._undo, draft)
+                    await parts.journal.run(attachments.begin, draft)
+                link = plan_link(draft.network, draft.attachment_id, draft.ifname, network.definition.mtu)
+                plan, allocated = await self._attach(request, draft, link, pod)
+                undo.pop_all()
         log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
-        return result(plan, allocated, pod.path)
+        return delegated_result(plan, allocated) if delegated else result(plan, allocated, pod.path)
 
     async def _attach(
-        self, request: CniRequest, attachment: Attachment, pod: Netns
+        self, request: CniRequest, attachment: Attachment, link: LinkPlan, pod: Netns
     ) -> tuple[EndpointPlan, Allocated]:
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(self._undo, attachment)
-            await self._parts.journal.run(attachments.begin, attachment)
+        """Links are made while the allocator is asked."""
+        driver = self._parts.host.driver(attachment.driver)
+        preparing = asyncio.create_task(self._parts.threads.run(driver.prepare, link, pod))
+        try:
             allocated = await self._allocate(request, attachment)
-            plan = plan_endpoint(allocated, request.ifname)
-            await self._wire(attachment, allocated, plan, pod)
-            undo.pop_all()
-        return plan, allocated
+        finally:
+            await ended(preparing)
+        preparing.result()
+        plan = plan_endpoint(allocated, request.ifname)
+        routes = await self._wire(attachment, allocated, plan, pod)
+        return replace(plan, routes=routes), allocated
 
     async def delete(self, request: CniRequest) -> None:
         """Detach the pod; the release is sent now or, if the broker is away, later (promise 7)."""
@@ -129,7 +153,7 @@ class Handlers:
                 "the pod, its next sandbox is attached anew",
                 container_id=request.container_id,
             )
-        wanted = expected(request.conf.prevResult, attachment)
+        wanted = expected(request.conf.prevResult, attachment, delegated=request.conf.delegated)
         with await parts.threads.run(parts.host.open_pod, request.netns or "") as pod:
             driver = parts.host.driver(attachment.driver)
             complain(attachment, wanted, await parts.threads.run(driver.inspect, attachment, pod))
@@ -148,35 +172,33 @@ class Handlers:
         except ServiceError as error:
             raise CniError(SpecCode.NOT_AVAILABLE, error.message, str(error.code)) from error
 
-    async def _earlier(self, request: CniRequest, pod: Netns) -> UUID | None:
-        """Clear away what an earlier call left for this interface; the attachment_id to go on with, if any.
+    async def _begin_again(self, request: CniRequest, draft: Attachment, *, there: bool) -> Attachment:
+        """Clear away what an earlier call left for this interface; the attachment to go on with.
 
-        Raises ServiceError `interface_exists` when the interface is complete, or not ours.
+        Raises ServiceError `interface_exists` when the interface is complete, or not ours (`there`).
         """
         parts = self._parts
         known = await parts.journal.run(
             attachments.find, request.container_id, request.ifname, request.conf.name
         )
-        there = await parts.threads.run(parts.host.has_link, pod, request.ifname)
         if there and (known is None or known.state is State.ATTACHED):
             raise interface_exists(request.ifname, f"container {request.container_id}")
-        goes_on = None
         if known is not None:
-            asked = known.state in (State.ALLOCATING, State.WIRING)
-            if asked and known.network == request.network:
-                await parts.teardown.clear(known.driver, known.host_link)
-                goes_on = known.attachment_id
+            if _goes_on(known, draft):
+                await parts.teardown.clear(known)
+                draft = replace(draft, attachment_id=known.attachment_id, host_link=known.host_link)
             else:
                 await parts.teardown.retire(known)
-            if there and await parts.threads.run(parts.host.has_link, pod, request.ifname):
+            if there:
+                pod, there = await parts.threads.run(_entered, parts.host, draft.netns, request.ifname)
+                pod.close()
+            if there:
                 raise interface_exists(request.ifname, f"container {request.container_id}")
         await parts.releases.settle(request.container_id, request.ifname, _RELEASE_S)
-        return goes_on
+        return draft
 
-    def _drafted(
-        self, request: CniRequest, pod: Netns, network: ReadyNetwork, attachment_id: UUID | None
-    ) -> Attachment:
-        named = attachment_id or uuid4()
+    def _drafted(self, request: CniRequest, pod: Netns, network: ReadyNetwork) -> Attachment:
+        named = uuid4()
         return Attachment(
             attachment_id=named,
             network=request.network,
@@ -188,7 +210,7 @@ class Handlers:
             netns_device=pod.device,
             netns_inode=pod.inode,
             boot_id=self._parts.host.boot_id,
-            driver=network.definition.driver.type,
+            driver=DELEGATED if request.conf.delegated else network.definition.driver.type,
             bridge=bridge_name(request.network),
             host_link=host_link_name(named),
         )
@@ -222,17 +244,18 @@ class Handlers:
 
     async def _wire(
         self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, pod: Netns
-    ) -> None:
+    ) -> tuple[PlannedRoute, ...]:
+        """Complete the endpoint, where it may be completed; the routes that it got."""
         parts, named = self._parts, attachment.attachment_id
         given = (plan.addresses, plan.mac, allocated.replaces)
         await parts.gate.passed()  # a stale endpoint may still have the address
         if not await parts.journal.run(attachments.answered, named, *given):
             raise _replaced(attachment)
         for replaced in allocated.replaces:
-            await self._make_room(replaced, attachment.driver)
+            await self._make_room(replaced)
         driver = parts.host.driver(attachment.driver)
         try:
-            await parts.threads.run(driver.attach, plan, pod)
+            routes = await parts.threads.run(driver.attach, plan, pod)
         except ServiceError as error:
             if error.code == Code.NETWORK_NOT_READY:
                 parts.sync.distrust(attachment.network)
@@ -240,14 +263,15 @@ class Handlers:
         if not await parts.journal.run(attachments.attached, named):
             parts.gate.check()
             raise _replaced(attachment)
+        return routes
 
-    async def _make_room(self, replaced: UUID, driver: str) -> None:
+    async def _make_room(self, replaced: UUID) -> None:
         """Remove the endpoint of the owner's old sandbox on this node: its address is the new one's now."""
         old = await self._parts.journal.run(attachments.by_id, replaced)
         if old is not None:
             await self._parts.teardown.retire(old)
         else:
-            await self._parts.teardown.clear(driver, host_link_name(replaced))
+            await self._parts.threads.run(self._parts.host.remove_unknown, host_link_name(replaced))
 
     async def _undo(self, attachment: Attachment) -> None:
         """After a failed ADD. What cannot be undone now stays unfinished in the journal."""
@@ -256,6 +280,24 @@ class Handlers:
         except ServiceError as error:
             about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
             log.warning("a failed ADD stays unfinished", **about, error=str(error))
+
+
+def _entered(host: Host, path: str, ifname: str) -> tuple[Netns, bool]:
+    """The pod's namespace, and whether it has that interface already. For a thread."""
+    pod = host.open_pod(path)
+    return pod, host.has_link(pod, ifname)
+
+
+def _goes_on(known: Attachment, draft: Attachment) -> bool:
+    """Whether `draft` repeats the call of `known`, of which nobody knows yet that it was answered.
+
+    A repeated call for addresses alone is the same one as long as the pod is.
+    """
+    unfinished = known.state in (State.ALLOCATING, State.WIRING)
+    again = known.state is State.ATTACHED and known.driver == DELEGATED
+    if (known.network, known.driver) != (draft.network, draft.driver):
+        return False
+    return unfinished or (again and known.netns_inode == draft.netns_inode)
 
 
 def _replaced(attachment: Attachment) -> ServiceError:

@@ -1,12 +1,15 @@
 """The machine as one worker sees it: the namespace it wires, its drivers, and the pods' namespaces."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Self
+from uuid import UUID
 
+from node_worker.attachments import Attachment
 from node_worker.drivers import Driver
 from node_worker.drivers.bridge import BridgeDriver
-from node_worker.netlink import veth
+from node_worker.drivers.delegated import DELEGATED, DelegatedDriver
+from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns, own
 from schemas.errors import Code, ServiceError
 
@@ -20,7 +23,10 @@ class Host:
         """Wire the namespace at `netns`, by default the worker's own. Raises `netns_unusable`."""
         self._own = own()
         self._wired = own() if netns is None else Netns(str(netns))
-        self._drivers: Mapping[str, Driver] = {"bridge": BridgeDriver(self._wired)}
+        self._drivers: Mapping[str, Driver] = {
+            "bridge": BridgeDriver(self._wired),
+            DELEGATED: DelegatedDriver(),
+        }
         self.boot_id = _BOOT_ID.read_text().strip()
 
     def driver(self, name: str) -> Driver:
@@ -57,9 +63,24 @@ class Host:
         """Whether the node has an endpoint's host end of that name."""
         return veth.has_link(self._wired, name)
 
-    def links(self) -> set[str]:
-        """The names of all links of the node."""
-        return veth.link_names(self._wired)
+    def missing(self, rows: Collection[Attachment]) -> set[UUID]:
+        """Those of `rows` whose pod's namespace is gone for certain (DESIGN section 8).
+
+        The kernel removes the host's end of a veth pair together with the pod's namespace, and never before.
+        Where there is none, no process and no mount holds the namespace any more.
+        """
+        delegated = [row for row in rows if row.driver == DELEGATED]
+        links = veth.link_names(self._wired)
+        gone = {row.attachment_id for row in rows if row not in delegated and row.host_link not in links}
+        living = foreign.living() if delegated else None
+        if living is not None:
+            gone |= {row.attachment_id for row in delegated if row.netns_inode not in living}
+        return gone
+
+    def remove_unknown(self, host_link: str) -> None:
+        """Remove an endpoint that the journal knows nothing of by its host's end, if it has one."""
+        veth.cut_veth(self._wired, host_link)
+        veth.remove_veth(self._wired, host_link)
 
     def close(self) -> None:
         """Let go of the namespaces."""

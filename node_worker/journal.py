@@ -1,6 +1,7 @@
 """The node worker's memory on disk: one SQLite file, its schema, and the one thread that writes it.
 
-A commit is on the disk when `run` returns (WAL, synchronous=FULL). What is kept: `attachments.py` and
+A commit outlives the process as soon as `run` returns, and the machine some seconds later (WAL,
+synchronous=NORMAL; why that is enough: docs/decisions/0011). What is kept: `attachments.py` and
 `networks.py`. The file is locked for as long as it is open, so that no second worker undoes this one's work.
 """
 
@@ -135,7 +136,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA synchronous = NORMAL")
     (health,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if health != "ok":
         raise _damaged(path, health)

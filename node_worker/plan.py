@@ -1,7 +1,7 @@
 """What an endpoint will look like, decided from the allocator's answer before anything is made. Pure."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from uuid import UUID
 
@@ -26,16 +26,22 @@ class PlannedRoute:
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointPlan:
-    """Everything a driver needs to make an endpoint. `mtu` in bytes."""
+class LinkPlan:
+    """What a driver makes of an endpoint before its addresses are known. `mtu` in bytes."""
 
     network: str
     bridge: str
     host_link: str
     host_mac: str
     ifname: str
-    mac: str
     mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPlan(LinkPlan):
+    """Everything a driver needs to make an endpoint."""
+
+    mac: str
     addresses: tuple[IPInterface, ...]
     routes: tuple[PlannedRoute, ...]
 
@@ -51,6 +57,19 @@ def bridge_name(network: str) -> str:
     return name if len(name.encode()) <= _IFNAME_BYTES else f"mo-{_hash(network)[:12]}"
 
 
+def plan_link(network: str, attachment_id: UUID, ifname: str, mtu: int) -> LinkPlan:
+    """The links of an attachment: known as soon as it has an id. `mtu` in bytes."""
+    digits = _hash(f"host end of {attachment_id}")
+    return LinkPlan(
+        network=network,
+        bridge=bridge_name(network),
+        host_link=host_link_name(attachment_id),
+        host_mac=":".join(["0e", *(digits[at : at + 2] for at in range(0, 10, 2))]),
+        ifname=ifname,
+        mtu=mtu,
+    )
+
+
 def plan_endpoint(allocated: Allocated, ifname: str) -> EndpointPlan:
     """The endpoint for what the allocator gave: one default route for each family that has a gateway."""
     routes: dict[int, PlannedRoute] = {}
@@ -58,15 +77,10 @@ def plan_endpoint(allocated: Allocated, ifname: str) -> EndpointPlan:
         if given.gateway is not None:
             route = PlannedRoute(_DEFAULT[given.address.version], given.gateway)
             routes.setdefault(given.address.version, route)
-    digits = _hash(f"host end of {allocated.attachment_id}")
+    link = plan_link(allocated.network, allocated.attachment_id, ifname, allocated.mtu)
     return EndpointPlan(
-        network=allocated.network,
-        bridge=bridge_name(allocated.network),
-        host_link=host_link_name(allocated.attachment_id),
-        host_mac=":".join(["0e", *(digits[at : at + 2] for at in range(0, 10, 2))]),
-        ifname=ifname,
+        **asdict(link),
         mac=allocated.mac,
-        mtu=allocated.mtu,
         addresses=tuple(ip_interface(f"{given.address}/{given.prefix}") for given in allocated.addresses),
         routes=tuple(routes.values()),
     )
@@ -83,6 +97,15 @@ def result(plan: EndpointPlan, allocated: Allocated, netns: str) -> CniResult:
         for address, given in zip(plan.addresses, allocated.addresses, strict=True)
     )
     return CniResult(interfaces, ips, tuple(Route(route.destination, route.via) for route in plan.routes))
+
+
+def delegated_result(plan: EndpointPlan, allocated: Allocated) -> CniResult:
+    """What a plugin that asks for addresses alone is told (SPEC, section 5, delegated plugins)."""
+    ips = tuple(
+        Ip(address=address, gateway=given.gateway, interface=None)
+        for address, given in zip(plan.addresses, allocated.addresses, strict=True)
+    )
+    return CniResult((), ips, tuple(Route(route.destination, route.via) for route in plan.routes))
 
 
 def _hash(text: str) -> str:

@@ -53,19 +53,19 @@ class Teardown:
 
     async def _end(self, attachment: Attachment) -> Release | None:
         driver = self._host.driver(attachment.driver)
-        await self._threads.run(driver.cut, attachment.host_link)
+        await self._threads.run(driver.cut, attachment)
         release = await self._journal.run(attachments.removing, attachment)
         if release is not None:
             self._releases.send(release)
-        await self._threads.run(driver.detach, attachment.host_link)
+        await self._threads.run(driver.detach, attachment)
         await self._journal.run(attachments.gone, attachment.attachment_id)
         return release
 
-    async def clear(self, driver_name: str, host_link: str) -> None:
+    async def clear(self, attachment: Attachment) -> None:
         """Remove the endpoint alone."""
-        driver = self._host.driver(driver_name)
-        await self._threads.run(driver.cut, host_link)
-        await self._threads.run(driver.detach, host_link)
+        driver = self._host.driver(attachment.driver)
+        await self._threads.run(driver.cut, attachment)
+        await self._threads.run(driver.detach, attachment)
 
     async def recover(self) -> None:
         """At start: end what a killed worker left unfinished, and all pods of an earlier boot.

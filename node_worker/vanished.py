@@ -1,8 +1,8 @@
 """Releases attachments whose pod is gone although nobody sent a DEL: containerd never sends a GC.
 
-The evidence is the host's end of the pair, which the kernel removes together with the pod's namespace and
-never before; a path says nothing. One look is not enough, and where too much is gone at once something else
-has happened than pods that ended: then nothing is released (DESIGN section 8).
+What counts as evidence is said at `Host.missing`; a path says nothing. One look is not enough, and where too
+much is gone at once something else has happened than pods that ended: then nothing is released (DESIGN
+section 8).
 """
 
 import asyncio
@@ -52,8 +52,9 @@ class Vanished:
     async def look(self) -> None:
         """Look once, and release what was missing the last time too. Raises ServiceError."""
         held = await self._journal.run(attachments.held)
-        links = await self._threads.run(self._host.links)
-        missing = [row for row in held if row.state is State.ATTACHED and row.host_link not in links]
+        attached = [row for row in held if row.state is State.ATTACHED]
+        gone = await self._threads.run(self._host.missing, attached)
+        missing = [row for row in attached if row.attachment_id in gone]
         before, self._missing = self._missing, {row.attachment_id for row in missing}
         if self._doubts(held, missing):
             return
@@ -80,12 +81,12 @@ class Vanished:
         doubtful = len(held) >= _MANY and 2 * len(missing) > len(held)
         if doubtful and not self._doubtful:
             log.error(
-                "over half of this node's pods have lost their host links: nothing is released by itself",
+                "over half of this node's pods are gone without a DEL: nothing is released by itself",
                 node=self._node,
                 missing=len(missing),
                 of=len(held),
-                advice="see what removed the links (`ip -br link`), and delete the broken pods: each DEL "
-                "releases its address",
+                advice="see what took their links or namespaces away (`ip -br link`, `lsns -t net`), and "
+                "delete the broken pods: each DEL releases its address",
             )
         self._doubtful = doubtful
         return doubtful

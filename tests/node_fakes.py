@@ -1,11 +1,12 @@
 """A host that node worker tests can steer, and whole workers on it and on the fake allocator."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from cni.request import CniRequest, Command, NetConf
 from cni.wishes import read_wishes
@@ -62,7 +63,7 @@ class FakeHost:
         """Called around each verb, in its thread."""
 
     def driver(self, name: str) -> "FakeHost":
-        assert name == "bridge"
+        assert name in ("bridge", "ipam")
         return self
 
     def open_pod(self, path: str) -> FakePod:
@@ -84,17 +85,31 @@ class FakeHost:
         self._do("has_host_link")
         return name in self.endpoints
 
-    def links(self) -> set[str]:
-        self._do("links")
-        return set(self.endpoints)
+    def missing(self, rows: Collection[Attachment]) -> set[UUID]:
+        self._do("missing")
+        return {row.attachment_id for row in rows if row.host_link not in self.endpoints}
 
-    def attach(self, plan: Any, pod: FakePod) -> None:
-        self._do("attach")
+    def remove_unknown(self, host_link: str) -> None:
+        self.cut_links.add(host_link)
+        self.endpoints.pop(host_link, None)
+
+    def prepare(self, plan: Any, pod: FakePod) -> None:
+        self._do("prepare")
         assert plan.host_link not in self.endpoints
         assert not self.has_link(pod, plan.ifname)
         self.endpoints[plan.host_link] = (pod.path, plan.ifname)
+        self.hook("prepared")
+
+    def attach(self, plan: Any, pod: FakePod) -> tuple[Any, ...]:
+        assert plan.host_link in self.endpoints
+        try:
+            self._do("attach")
+        except BaseException:
+            self.endpoints.pop(plan.host_link)
+            raise
         self.plans[plan.host_link] = plan
         self.hook("attached")
+        return tuple(plan.routes)
 
     def inspect(self, attachment: Attachment, pod: FakePod) -> Found:
         self._do("inspect")
@@ -104,14 +119,14 @@ class FakeHost:
         found = Found(plan.mac if there else None, there, plan.addresses, routes, there, there, plan.bridge)
         return replace(found, **self.damage)
 
-    def cut(self, host_link: str) -> None:
+    def cut(self, attachment: Attachment) -> None:
         self._do("cut")
-        self.cut_links.add(host_link)
+        self.cut_links.add(attachment.host_link)
         self.hook("was cut")
 
-    def detach(self, host_link: str) -> None:
+    def detach(self, attachment: Attachment) -> None:
         self._do("detach")
-        self.endpoints.pop(host_link, None)
+        self.endpoints.pop(attachment.host_link, None)
         self.hook("detached")
 
     def _do(self, verb: str) -> None:
@@ -222,6 +237,11 @@ def call(
     path = netns or f"/run/netns/{container}"
     wishes = read_wishes(conf, args, ifname)
     return CniRequest(Command(command), container, path, ifname, args, conf, "/opt/cni/bin", wishes)
+
+
+def wiring(host: FakeHost) -> list[str]:
+    """What was done, without what is done beside an allocate: it comes before or after that one's answer."""
+    return [step for step in host.steps if step != "prepare"]
 
 
 async def serving(worker: Any) -> None:

@@ -5,14 +5,15 @@ from typing import Protocol
 from node_worker.attachments import Attachment
 from node_worker.checking import Found
 from node_worker.netlink.namespace import Netns
-from node_worker.plan import EndpointPlan
+from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute
 from schemas.network import NetworkDefinition
 
 
 class Driver(Protocol):
     """Plain calls that take milliseconds and run off the event loop. All raise ServiceError.
 
-    `ensure`, `remove`, `cut` and `detach` are safe to call twice; `attach` leaves nothing when it fails.
+    `ensure`, `remove`, `cut` and `detach` are safe to call twice; `prepare` and `attach` leave nothing when
+    they fail.
     """
 
     def ensure(self, network: str, definition: NetworkDefinition) -> None:
@@ -21,14 +22,17 @@ class Driver(Protocol):
     def remove(self, network: str, definition: NetworkDefinition) -> None:
         """Remove what `ensure` made. Endpoints must be away."""
 
-    def attach(self, plan: EndpointPlan, pod: Netns) -> None:
-        """Make the endpoint in the pod's namespace."""
+    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
+        """Make what can be made before the addresses are known. Nothing is heard from the pod yet."""
+
+    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:
+        """Complete the endpoint in the pod's namespace; the routes that it got."""
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """What the kernel has of an endpoint."""
 
-    def cut(self, host_link: str) -> None:
+    def cut(self, attachment: Attachment) -> None:
         """Stop an endpoint's traffic at once: its address may soon be another's."""
 
-    def detach(self, host_link: str) -> None:
+    def detach(self, attachment: Attachment) -> None:
         """Remove an endpoint, without help from the pod's namespace."""

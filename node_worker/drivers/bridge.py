@@ -4,7 +4,7 @@ from node_worker.attachments import Attachment
 from node_worker.checking import Found
 from node_worker.netlink import bridge, veth
 from node_worker.netlink.namespace import Netns
-from node_worker.plan import EndpointPlan, bridge_name
+from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute, bridge_name
 from schemas.network import NetworkDefinition
 
 
@@ -22,9 +22,13 @@ class BridgeDriver:
         """See `Driver`."""
         bridge.remove_bridge(self._host, _wanted(network, definition))
 
-    def attach(self, plan: EndpointPlan, pod: Netns) -> None:
-        """See `Driver`; `netlink.veth.attach_veth` names the errors."""
-        veth.attach_veth(self._host, pod, plan)
+    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
+        """See `Driver`; `netlink.veth.prepare_veth` names the errors."""
+        veth.prepare_veth(self._host, pod, plan)
+
+    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:
+        """See `Driver`; `netlink.veth.complete_veth` names the errors."""
+        return veth.complete_veth(self._host, pod, plan)
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """See `Driver`."""
@@ -40,13 +44,13 @@ class BridgeDriver:
             bridge=port_of,
         )
 
-    def cut(self, host_link: str) -> None:
+    def cut(self, attachment: Attachment) -> None:
         """See `Driver`."""
-        veth.cut_veth(self._host, host_link)
+        veth.cut_veth(self._host, attachment.host_link)
 
-    def detach(self, host_link: str) -> None:
+    def detach(self, attachment: Attachment) -> None:
         """See `Driver`."""
-        veth.remove_veth(self._host, host_link)
+        veth.remove_veth(self._host, attachment.host_link)
 
 
 def _wanted(network: str, definition: NetworkDefinition) -> bridge.Bridge:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Self
 
 from schemas.errors import Code, ServiceError
@@ -94,8 +95,7 @@ def _opened(path: str) -> int:
 
 
 def _enter(fd: int, path: str) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET) != 0:
+    if _libc().setns(fd, _CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
         raise ServiceError(
             Code.KERNEL_REFUSED,
@@ -104,6 +104,11 @@ def _enter(fd: int, path: str) -> None:
             operation="setns",
             errno=errno.errorcode.get(number, str(number)),
         )
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _reason(error: Exception) -> str:

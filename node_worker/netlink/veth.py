@@ -1,28 +1,31 @@
 """A pod's endpoint on a bridge: a veth pair, one end a port of the host's bridge, the other in the pod."""
 
 import errno
+import socket
 import time
 
-from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import (
-    Link,
-    Refused,
-    Session,
-    inside,
-    switch_off_ipv6,
-    write_sysctl,
+from node_worker.netlink.batch import (
+    End,
+    RoutingSocket,
+    add_address,
+    add_route,
+    change_link,
+    make_veth,
+    remove_link,
 )
-from node_worker.plan import EndpointPlan, IPInterface, KernelRoute
+from node_worker.netlink.namespace import Netns
+from node_worker.netlink.session import Link, Refused, inside, switch_off_ipv6, write_sysctl
+from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan, PlannedRoute
 from schemas.errors import Code, ServiceError
 
 _PORT_READY_S = 0.25
-_PORT_POLL_S = 0.001
+_PORT_POLL_S = 0.0001
 
 
 def has_link(netns: Netns, name: str) -> bool:
     """Whether the namespace has a link of that name."""
-    with inside(netns) as links:
-        return links.find(name) is not None
+    with netns.entered():
+        return _index(name) is not None
 
 
 def link_names(netns: Netns) -> set[str]:
@@ -48,71 +51,121 @@ def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface]
         return link, links.addresses(link.index), links.routes(link.index)
 
 
-def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> None:
-    """Make the endpoint that `plan` describes, and announce its addresses to the network.
+def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    """`prepare_veth` and `complete_veth`; raises what these raise."""
+    prepare_veth(host, pod, plan)
+    return complete_veth(host, pod, plan)
+
+
+def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> None:
+    """Make the pair of an endpoint, the pod's end down and without address: nothing is heard from it yet.
 
     When it fails nothing of it is left. Raises ServiceError: `interface_exists`, `network_not_ready` (the
     bridge is away), `link_conflict`, `kernel_refused`.
     """
-    with inside(host) as outer:
-        _make_pair(outer, pod, plan)
+    with host.entered(), RoutingSocket.opened() as kernel:
+        master = _index(plan.bridge)
+        if master is None:
+            raise _without_bridge(plan)
+        outer = End(plan.host_link, plan.mtu, plan.host_mac)
+        inner = End(plan.ifname, plan.mtu)
+        try:
+            kernel.do([make_veth(outer, inner, pod.fd, master)])
+        except Refused as refusal:
+            if refusal.errno != errno.EEXIST:
+                raise
+            raise _taken(plan) from refusal
         try:
             switch_off_ipv6(plan.host_link)
-            with inside(pod) as inner:
-                _configure(inner, plan)
-                _await_forwarding(outer, plan.host_link)
-                # The announcement at link up may have met a port that did not forward yet. Setting the MAC
-                # again makes the kernel repeat it, so that switches learn where an address that moved now is.
-                inner.change(plan.ifname, address=plan.mac)
         except BaseException:
-            outer.remove(plan.host_link)
+            _remove(kernel, plan.host_link)
+            raise
+
+
+def complete_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    """Give a prepared pair what `plan` has, and announce its addresses to the network; the routes it got.
+
+    A route that the pod has already, by another interface, stays as it is. When it fails nothing of the
+    endpoint is left. Raises ServiceError `kernel_refused`.
+    """
+    with host.entered(), RoutingSocket.opened() as outside:
+        try:
+            return _complete(outside, pod, plan)
+        except BaseException:
+            _remove(outside, plan.host_link)
             raise
 
 
 def cut_veth(host: Netns, name: str) -> None:
     """Stop all traffic of an endpoint, quickly. One that is away already is fine."""
-    with inside(host) as links:
-        try:
-            links.change(name, state="down")
-        except Refused as refusal:
-            if refusal.errno != errno.ENODEV:
-                raise
+    with host.entered():
+        index = _index(name)
+        if index is None:
+            return
+        with RoutingSocket.opened() as kernel:
+            try:
+                kernel.do([change_link(index, name, up=False)])
+            except Refused as refusal:
+                if refusal.errno != errno.ENODEV:
+                    raise
 
 
 def remove_veth(host: Netns, name: str) -> None:
     """Remove an endpoint by its host link: the pod's end goes with it. Safe to call twice."""
-    with inside(host) as links:
-        links.remove(name)
+    with host.entered(), RoutingSocket.opened() as kernel:
+        _remove(kernel, name)
 
 
-def _make_pair(links: Session, pod: Netns, plan: EndpointPlan) -> None:
-    bridge = links.find(plan.bridge)
-    if bridge is None:
-        raise ServiceError(
-            Code.NETWORK_NOT_READY,
-            f"bridge {plan.bridge} of network {plan.network} is missing on this node; it is made again in a "
-            "moment: try again",
-            network=plan.network,
-        )
-    peer = {"ifname": plan.ifname, "net_ns_fd": pod.fd, "address": plan.mac, "mtu": plan.mtu}
+def _complete(outside: RoutingSocket, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    """Addresses before the link comes up, so that the kernel announces them then."""
+    port = _index(plan.host_link)
+    with pod.entered(), RoutingSocket.opened() as inside_pod:
+        _set_sysctls(plan)
+        index, loopback = _index(plan.ifname), _index("lo")
+        if index is None or loopback is None or port is None:
+            raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
+        steps = [
+            change_link(index, plan.ifname, mac=plan.mac, mtu=plan.mtu),
+            *(add_address(index, address) for address in plan.addresses),
+            change_link(index, plan.ifname, up=True),
+            change_link(loopback, "lo", up=True),
+            *(add_route(index, route.destination, route.via) for route in plan.routes),
+        ]
+        done = inside_pod.do(steps)
+        _await_forwarding(outside, port)
+        # The announcement at link up may have met a port that did not forward yet. Setting the MAC again
+        # makes the kernel repeat it, so that switches learn where an address that moved now is.
+        inside_pod.do([change_link(index, plan.ifname, mac=plan.mac)])
+    made = done[len(done) - len(plan.routes) :]
+    return tuple(route for route, there in zip(plan.routes, made, strict=True) if there)
+
+
+def _remove(kernel: RoutingSocket, name: str) -> None:
+    """Remove a link of the namespace that the thread is in; one that is away already is fine."""
+    index = _index(name)
+    if index is not None:
+        kernel.do([remove_link(index, name)])
+
+
+def _index(name: str) -> int | None:
+    """The index of a link of the namespace that the thread is in."""
     try:
-        links.add(
-            plan.host_link,
-            "veth",
-            address=plan.host_mac,
-            mtu=plan.mtu,
-            master=bridge.index,
-            state="up",
-            peer=peer,
-        )
-    except Refused as refusal:
-        if refusal.errno != errno.EEXIST:
-            raise
-        raise _taken(links, plan) from refusal
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
 
 
-def _taken(links: Session, plan: EndpointPlan) -> ServiceError:
-    if links.find(plan.host_link) is not None:
+def _without_bridge(plan: LinkPlan) -> ServiceError:
+    return ServiceError(
+        Code.NETWORK_NOT_READY,
+        f"bridge {plan.bridge} of network {plan.network} is missing on this node; it is made again in a "
+        "moment: try again",
+        network=plan.network,
+    )
+
+
+def _taken(plan: LinkPlan) -> ServiceError:
+    if _index(plan.host_link) is not None:
         return ServiceError(
             Code.LINK_CONFLICT,
             f"this node already has a link {plan.host_link}: remove it (ip link del {plan.host_link})",
@@ -130,20 +183,6 @@ def interface_exists(ifname: str, pod: str) -> ServiceError:
     )
 
 
-def _configure(links: Session, plan: EndpointPlan) -> None:
-    """Inside the pod: addresses before the link comes up, so that the kernel announces them then."""
-    _set_sysctls(plan)
-    link = links.find(plan.ifname)
-    if link is None:
-        raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
-    for address in plan.addresses:
-        links.add_address(link.index, address)
-    links.change(plan.ifname, state="up")
-    links.change("lo", state="up")
-    for route in plan.routes:
-        links.add_route(link.index, route.destination, route.via)
-
-
 def _set_sysctls(plan: EndpointPlan) -> None:
     families = {address.version for address in plan.addresses}
     if 4 in families:
@@ -155,11 +194,8 @@ def _set_sysctls(plan: EndpointPlan) -> None:
         write_sysctl(f"net/ipv6/conf/{plan.ifname}/ndisc_notify", 1)
 
 
-def _await_forwarding(links: Session, name: str) -> None:
+def _await_forwarding(outside: RoutingSocket, port: int) -> None:
     """Wait until the bridge lets the port's frames through: the kernel tells it so a moment after link up."""
     until = time.monotonic() + _PORT_READY_S
-    while time.monotonic() < until:
-        port = links.find(name)
-        if port is None or port.forwarding:
-            return
+    while outside.forwards(port) is False and time.monotonic() < until:
         time.sleep(_PORT_POLL_S)

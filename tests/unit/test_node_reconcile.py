@@ -11,14 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from node_worker import attachments
-from node_worker.attachments import State
+from node_worker.attachments import Attachment, State
 from node_worker.plan import host_link_name
 from schemas.address import AddressRelease
 from schemas.errors import Code, ServiceError
 from schemas.message import MAX_BODY_BYTES
 from schemas.node import NodeHeartbeat, NodeSync, attachments_digest
 from tests.node_allocator import FakeAllocator
-from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, until
+from tests.node_fakes import FakeHost, all_released, call, node, refused, rows, until, wiring
 
 
 def comparisons(allocator: FakeAllocator) -> list[NodeSync]:
@@ -154,7 +154,7 @@ async def test_an_add_that_goes_on_with_an_id_that_ended_is_refused_by_its_alloc
 
         allocator.late["node.sync"] = once(again)
         await compared(worker)
-        assert host.steps == []
+        assert wiring(host) == []
         assert [item.state for item in await rows(worker)] == [State.ALLOCATING]
         go_on.set()
         with pytest.raises(ServiceError) as caught:
@@ -365,10 +365,10 @@ async def test_of_many_that_end_one_that_the_kernel_keeps_is_heard_of_when_the_o
         stuck, *others = await rows(worker)
         cut = host.cut
 
-        def stubborn(link: str) -> None:
-            if link == stuck.host_link:
+        def stubborn(row: Attachment) -> None:
+            if row == stuck:
                 raise refused()
-            cut(link)
+            cut(row)
 
         host.cut = stubborn  # type: ignore[method-assign]
         with pytest.raises(ServiceError):

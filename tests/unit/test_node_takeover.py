@@ -12,7 +12,7 @@ from node_worker.attachments import State
 from node_worker.plan import host_link_name
 from schemas.errors import Code, ServiceError
 from tests.node_allocator import FakeAllocator
-from tests.node_fakes import FakeHost, all_released, call, node, rows
+from tests.node_fakes import FakeHost, all_released, call, node, rows, wiring
 
 
 async def test_the_old_sandbox_is_removed_before_the_new_one_is_wired(
@@ -25,7 +25,7 @@ async def test_the_old_sandbox_is_removed_before_the_new_one_is_wired(
         await worker.handlers.add(call(container="new"))
         (row,) = await rows(worker)
         await all_released(worker)
-    assert host.steps == ["open_pod", "cut", "detach", "attach"]
+    assert wiring(host) == ["open_pod", "cut", "detach", "attach"]
     assert list(host.endpoints) == [row.host_link]
     assert old.host_link in host.cut_links
     assert allocator.holders() == {"shop/web-0": "new"}

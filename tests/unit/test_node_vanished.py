@@ -87,7 +87,7 @@ async def test_one_whose_del_comes_meanwhile_is_left_to_it(
             await worker.handlers.delete(call("DEL", container="c0"))
         steps = len(host.steps)
         await vanished.look()
-        assert host.steps[steps:] == ["links"]
+        assert host.steps[steps:] == ["missing"]
 
 
 async def test_after_a_reboot_all_pods_of_the_old_boot_are_released_at_once(

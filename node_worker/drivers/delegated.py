@@ -1,0 +1,50 @@
+"""Endpoints that another plugin makes, which asks us for addresses alone: we only look after those."""
+
+from node_worker.attachments import Attachment
+from node_worker.checking import Found
+from node_worker.netlink import foreign, veth
+from node_worker.netlink.namespace import Netns
+from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute
+from schemas.network import NetworkDefinition
+
+DELEGATED = "ipam"
+"""What the journal calls an attachment of this kind, beside the types of network drivers."""
+
+
+class DelegatedDriver:
+    """Nothing of a network is made for it, and an endpoint is taken off the network, never removed."""
+
+    def ensure(self, network: str, definition: NetworkDefinition) -> None:
+        """See `Driver`."""
+
+    def remove(self, network: str, definition: NetworkDefinition) -> None:
+        """See `Driver`."""
+
+    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
+        """See `Driver`."""
+
+    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:  # noqa: ARG002
+        """The other plugin makes the routes."""
+        return plan.routes
+
+    def inspect(self, attachment: Attachment, pod: Netns) -> Found:
+        """See `Driver`. Links outside the pod are the other plugin's."""
+        inner, addresses, routes = veth.look_inside(pod, attachment.ifname)
+        return Found(
+            mac=inner.mac if inner is not None else None,
+            up=inner is not None and inner.up,
+            addresses=tuple(addresses),
+            routes=tuple(routes),
+            host_link=True,
+            host_up=True,
+            bridge=attachment.bridge,
+        )
+
+    def cut(self, attachment: Attachment) -> None:
+        """Set the interface down if it still has an address of this attachment."""
+        foreign.silence(
+            attachment.netns, attachment.netns_inode, attachment.ifname, frozenset(attachment.addresses)
+        )
+
+    def detach(self, attachment: Attachment) -> None:
+        """The other plugin removes its interface after our DEL."""

@@ -1,0 +1,242 @@
+"""Requests to the kernel's routing socket, several in one send: what each ADD and DEL does again and again.
+
+Encoding these few messages takes pyroute2 longer than everything else that an ADD does on the node (see
+docs/decisions/0010), so they are encoded here; tests read them back with pyroute2. Everything that is not
+done for each pod stays with `session.py`.
+
+Sources: netlink(7), rtnetlink(7), linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/veth.h.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from errno import EEXIST, ENODEV
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Self
+
+from node_worker.netlink.session import Refused
+from schemas.fields import IPAddress
+
+_NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _NEWROUTE = 16, 17, 18, 20, 24  # RTM_*
+_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400  # NLM_F_*
+_ERROR = 2  # NLMSG_ERROR
+_HAS_DETAILS = 0x200  # NLM_F_ACK_TLVS
+_DETAIL_TEXT = 1  # NLMSGERR_ATTR_MSG
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+_ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _NETNS_FD = 1, 3, 4, 10, 18, 28  # IFLA_*
+_KIND, _DATA, _SLAVE_DATA = 1, 2, 5  # IFLA_INFO_*
+_PEER = 1  # VETH_INFO_PEER
+_PORT_STATE, _FORWARDING = 1, 3  # IFLA_BRPORT_STATE, BR_STATE_FORWARDING
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_IFA_F_NODAD = 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_MAIN, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1  # RT_TABLE_MAIN, RTPROT_BOOT, RT_SCOPE_UNIVERSE, RTN_UNICAST
+_IFF_UP = 1
+_HEADER, _LINK, _ADDR = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
+_ROUTE, _ATTRIBUTE, _WORD = struct.Struct("=BBBBBBBBI"), struct.Struct("=HH"), struct.Struct("=I")
+_NUMBER = struct.Struct("=i")
+_WAIT_S = 5.0  # the kernel answers within the send; longer means that something is very wrong
+_RECEIVED = 65536
+
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request, and what it does, for the error that names it."""
+
+    operation: str
+    kind: int
+    flags: int
+    body: bytes
+    spared: int = 0
+    """An errno that is fine here."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a veth pair. `mtu` in bytes; without `mac` the kernel takes any."""
+
+    name: str
+    mtu: int
+    mac: str | None = None
+
+
+def make_veth(outer: End, inner: End, netns_fd: int, master: int) -> Message:
+    """Make a pair: `outer` here, up and a port of the bridge `master`, `inner` in another namespace, down."""
+    peer = _link(0, 0) + _described(inner) + _attribute(_NETNS_FD, _WORD.pack(netns_fd))
+    info = _attribute(_KIND, b"veth") + _attribute(_DATA, _attribute(_PEER, peer))
+    body = _link(0, _IFF_UP) + _described(outer) + _attribute(_MASTER, _WORD.pack(master))
+    body += _attribute(_LINKINFO, info)
+    return Message(f"make veth {outer.name}", _NEWLINK, _CREATE | _EXCL, body)
+
+
+def change_link(
+    index: int, name: str, *, mac: str | None = None, mtu: int | None = None, up: bool | None = None
+) -> Message:
+    """Change a link; `name` is for the error alone."""
+    changes = {"address": mac, "mtu": mtu, "state": up}
+    told = ", ".join(key for key, value in changes.items() if value is not None)
+    body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, _IFF_UP if up is not None else 0)
+    if mac is not None:
+        body += _attribute(_ADDRESS, _mac(mac))
+    if mtu is not None:
+        body += _attribute(_MTU, _WORD.pack(mtu))
+    return Message(f"set {told} of {name}", _NEWLINK, 0, body)
+
+
+def remove_link(index: int, name: str) -> Message:
+    """Remove a link, and the other end of its pair; `name` is for the error alone."""
+    return Message(f"remove {name}", _DELLINK, 0, _link(index, 0), spared=ENODEV)
+
+
+def add_address(index: int, address: Interface) -> Message:
+    """Put an address on a link; an IPv6 one without duplicate detection (RFC 4862 section 5.4)."""
+    packed = address.ip.packed
+    body = _ADDR.pack(_family(address.version), address.network.prefixlen, 0, _UNIVERSE, index)
+    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+    if isinstance(address, IPv4Interface):
+        body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
+    else:
+        body += _attribute(_IFA_FLAGS, _WORD.pack(_IFA_F_NODAD))
+    return Message(f"add address {address}", _NEWADDR, _CREATE | _EXCL, body)
+
+
+def add_route(index: int, destination: Network, via: IPAddress) -> Message:
+    """Add a route through a link, unless the pod has one to there already: the first interface's stays."""
+    family, length = _family(destination.version), destination.prefixlen
+    body = _ROUTE.pack(family, length, 0, 0, _MAIN, _BOOT, _UNIVERSE, _UNICAST, 0)
+    if length:
+        body += _attribute(_RTA_DST, destination.network_address.packed)
+    body += _attribute(_RTA_GATEWAY, via.packed) + _attribute(_RTA_OIF, _WORD.pack(index))
+    told = f"add route {destination} via {via}"
+    return Message(told, _NEWROUTE, _CREATE | _EXCL, body, spared=EEXIST)
+
+
+class RoutingSocket:
+    """Speaks to the namespace that the thread was in when it was opened, wherever the thread is later."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[Self]:
+        """One for as long as the block lasts. Raises `Refused`."""
+        try:
+            sock = socket.socket(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            )
+        except OSError as error:
+            raise Refused("open a netlink socket", error.errno or 0) from error
+        with sock:
+            sock.settimeout(_WAIT_S)
+            sock.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+            sock.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
+            yield cls(sock)
+
+    def do(self, messages: Sequence[Message]) -> list[bool]:
+        """Have all of these done, in their order; whether each was, where not doing it is fine.
+
+        Raises `Refused` for the first that the kernel refuses. It does not stop at that one: whoever cares
+        undoes all of them.
+        """
+        self._send(messages, _REQUEST | _ACK)
+        answers = dict(self._answers(len(messages)))
+        for number, message in enumerate(messages, 1):
+            errno, detail = answers[number]
+            if errno not in (0, message.spared):
+                raise Refused(message.operation, errno, detail)
+        return [answers[number][0] == 0 for number in range(1, len(messages) + 1)]
+
+    def forwards(self, index: int) -> bool | None:
+        """Whether this bridge port lets frames through; None where there is no such port."""
+        self._send([Message("look up a link", _GETLINK, 0, _link(index, 0))], _REQUEST)
+        kind, _, payload = next(self._received())
+        if kind != _NEWLINK:
+            return None
+        attributes = dict(_attributes(payload[_LINK.size :]))
+        info = dict(_attributes(attributes.get(_LINKINFO, b"")))
+        port = dict(_attributes(info.get(_SLAVE_DATA, b"")))
+        return port[_PORT_STATE][0] == _FORWARDING if _PORT_STATE in port else None
+
+    def _send(self, messages: Sequence[Message], flags: int) -> None:
+        data = b"".join(
+            _HEADER.pack(_HEADER.size + len(message.body), message.kind, message.flags | flags, number, 0)
+            + message.body
+            for number, message in enumerate(messages, 1)
+        )
+        with _told(messages[0].operation):
+            self._socket.send(data)
+
+    def _answers(self, count: int) -> Iterator[tuple[int, tuple[int, str]]]:
+        answered = 0
+        while answered < count:
+            for kind, sequence, payload in self._received():
+                if kind == _ERROR:
+                    answered += 1
+                    yield sequence, _error(payload)
+
+    def _received(self) -> Iterator[tuple[int, int, bytes]]:
+        """The messages of one datagram: type, sequence number, and what follows the header."""
+        with _told("answer"):
+            data = self._socket.recv(_RECEIVED)
+        at = 0
+        while at + _HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+            payload = data[at + _HEADER.size : at + length]
+            yield kind, sequence, payload if kind != _ERROR or flags & _HAS_DETAILS else payload[:4]
+            at += _aligned(max(length, _HEADER.size))
+
+
+@contextmanager
+def _told(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # a time-out is one
+        raise Refused(operation, error.errno or 0, str(error)) from error
+
+
+def _error(payload: bytes) -> tuple[int, str]:
+    """errno, and the kernel's own words where it has some (struct nlmsgerr)."""
+    (number,) = _NUMBER.unpack_from(payload)
+    details = dict(_attributes(payload[_NUMBER.size + _HEADER.size :]))
+    return -number, details.get(_DETAIL_TEXT, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def _described(end: End) -> bytes:
+    told = _attribute(_IFNAME, os.fsencode(end.name) + b"\0") + _attribute(_MTU, _WORD.pack(end.mtu))
+    return told + _attribute(_ADDRESS, _mac(end.mac)) if end.mac is not None else told
+
+
+def _link(index: int, flags: int) -> bytes:
+    return _LINK.pack(0, 0, index, flags, flags)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    length = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(length, kind) + value + bytes(_aligned(length) - length)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        yield kind & 0x3FFF, data[at + _ATTRIBUTE.size : at + length]  # without NLA_F_NESTED
+        at += _aligned(max(length, _ATTRIBUTE.size))
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6

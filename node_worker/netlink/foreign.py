@@ -1,0 +1,87 @@
+"""Interfaces that are not ours, in namespaces that only their inode tells: found, looked at, set down.
+
+A namespace lives for as long as a process is in it or a mount holds it (namespaces(7)). Its path alone says
+nothing: it may be unmounted while the pod lives, and be another's by now.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from node_worker.netlink.namespace import Netns
+from node_worker.netlink.session import inside
+from node_worker.plan import IPInterface
+from schemas.errors import ServiceError
+
+_PROC = Path("/proc")
+_HOSTS_PROCESSES = 0xEFFFFFFC  # PROC_PID_INIT_INO, linux/proc_ns.h
+_MOUNTED = re.compile(r"^\d+ \d+ \S+ net:\[(\d+)\] (\S+) .* - nsfs ", re.MULTILINE)
+
+
+def living() -> frozenset[int] | None:
+    """The inodes of all network namespaces of this machine; None where not all of them can be seen.
+
+    A worker in a container without the host's process ids sees only its own processes.
+    """
+    if (_PROC / "self/ns/pid").stat().st_ino != _HOSTS_PROCESSES:
+        return None
+    return frozenset(inode for inode, _ in _held())
+
+
+def silence(path: str, inode: int, ifname: str, addresses: frozenset[IPInterface]) -> None:
+    """Set `ifname` down in the namespace of that inode, if it has one of `addresses`.
+
+    Nothing to do where the namespace, the interface or the addresses are gone. Raises ServiceError
+    `kernel_refused`.
+    """
+    pod = _found(path, inode)
+    if pod is None:
+        return
+    with pod, inside(pod) as links:
+        link = links.find(ifname)
+        if link is not None and link.up and addresses.intersection(links.addresses(link.index)):
+            links.change(ifname, state="down")
+
+
+def _found(path: str, inode: int) -> Netns | None:
+    """The namespace of that inode: where it was, or wherever else somebody holds it."""
+    pod = _opened(path, inode)
+    if pod is not None:
+        return pod
+    for held, place in _held():
+        if held == inode:
+            pod = _opened(place, inode)
+            if pod is not None:
+                return pod
+    return None
+
+
+def _opened(path: str, inode: int) -> Netns | None:
+    try:
+        pod = Netns(path)
+    except ServiceError:
+        return None
+    if pod.inode == inode:
+        return pod
+    pod.close()
+    return None
+
+
+def _held() -> Iterator[tuple[int, str]]:
+    """Each namespace that a process is in or a mount holds, and a path to it. Some come more than once."""
+    seen = set()
+    for process in _PROC.iterdir():
+        if not process.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            yield (process / "ns/net").stat().st_ino, str(process / "ns/net")
+            mounts = (process / "ns/mnt").stat().st_ino
+            if mounts not in seen:
+                seen.add(mounts)
+                yield from _mounted(process)
+
+
+def _mounted(process: Path) -> Iterator[tuple[int, str]]:
+    for inode, place in _MOUNTED.findall((process / "mountinfo").read_text(errors="surrogateescape")):
+        yield int(inode), f"{process}/root{place}"
