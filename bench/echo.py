@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from bench.answer import ANSWER
 from broker.codec import CONTENT_TYPE
-from compose.processes import run_until_stopped
+from compose.running import run_until_stopped
 
 PREFETCH = 256
 

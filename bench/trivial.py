@@ -8,7 +8,7 @@ from allocator.senders import authorize
 from bench.answer import ANSWER
 from broker.consumer import Delivery, Outcome, QueuePlan, Reply, consume
 from compose.logging import configure_logging
-from compose.processes import run_until_stopped
+from compose.running import run_until_stopped
 
 
 def answer(deliveries: Sequence[Delivery]) -> list[Outcome]:

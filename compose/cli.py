@@ -1,26 +1,22 @@
-"""`moorage`: the command line, put together from the folders' command groups."""
+"""`moorage`: the command line, put together from the folders' command groups.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+What only one command needs is imported by that command: a node worker has no use for a database's libraries,
+which would cost it 25 MB and a fifth of a second at start.
+"""
+
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
 
-from allocator import restoring, schema
-from allocator.database import open_engine
 from broker import commands as broker_commands
-from broker.outcome import Unavailable
-from compose.demo.run import demo as tell_demo
+from compose import database_commands
 from compose.logging import configure_logging
-from compose.processes import run_allocator, run_node, run_until_stopped
-from compose.settings import Settings, need, read_settings
-from compose.up import up as run_up
+from compose.running import run_until_stopped
+from compose.settings import Settings, read_settings
 from console import addresses, history, networks, nodes, pools
-from schemas.errors import Code, ServiceError
+from schemas.errors import ServiceError
 
 _SHIM = Path("build/cni/moorage")
 _PIPE_WIDTH = 110
@@ -35,7 +31,6 @@ app = typer.Typer(
 node_app = typer.Typer(
     help="Run this machine's node worker; enroll, list, fence and remove nodes.", invoke_without_command=True
 )
-db_app = typer.Typer(help="The database: its schema, and life after a restored backup.", no_args_is_help=True)
 
 
 @app.callback()
@@ -53,6 +48,8 @@ def up(
     state_dir: Annotated[Path | None, typer.Option(help="where broker and database keep their data")] = None,
 ) -> None:
     """Run everything on this machine in the foreground: services, allocator and simulated nodes."""
+    from compose.up import up as run_up
+
     settings: Settings = ctx.obj
     run_up(settings, (state_dir or settings.state_dir).absolute(), nodes_, _console())
 
@@ -64,12 +61,16 @@ def demo(
     shim: Annotated[Path, typer.Option(help="the CNI executable")] = _SHIM,
 ) -> None:
     """Tell the main job as a story that checks each of its steps."""
+    from compose.demo.run import demo as tell_demo
+
     raise typer.Exit(tell_demo(ctx.obj, folder.absolute(), shim.absolute(), _console()))
 
 
 @app.command()
 def allocator(ctx: typer.Context) -> None:
     """Run an allocator."""
+    from compose.allocator_process import run_allocator
+
     settings: Settings = ctx.obj
     configure_logging(settings.log_level, settings.log_format)
     run_until_stopped(run_allocator(settings))
@@ -80,62 +81,11 @@ def node(ctx: typer.Context) -> None:
     """Run this machine's node worker, unless a command follows."""
     if ctx.invoked_subcommand is not None:
         return
+    from compose.node_process import run_node
+
     settings: Settings = ctx.obj
     configure_logging(settings.log_level, settings.log_format)
     run_until_stopped(run_node(settings))
-
-
-@db_app.command()
-def upgrade(ctx: typer.Context) -> None:
-    """Bring the database's schema up to this version. Safe to repeat."""
-    with _database(ctx, "upgrade") as engine:
-        typer.echo(f"the database is at revision {schema.upgrade(engine)}")
-
-
-@db_app.command()
-def restored(ctx: typer.Context) -> None:
-    """Say that the database was restored from a backup. Run it BEFORE any allocator is started on it.
-
-    Since the backup was made, pods have come and gone that it does not know. Paused, the allocators give no
-    pod a new address; the nodes report what they have, and it is adopted. When `moorage node list` shows
-    all nodes ready, `moorage db resume` lets pods get new addresses again.
-    """
-    with _database(ctx, "declare restored") as engine:
-        epoch = restoring.declare_restored(engine)
-        typer.echo(
-            f"the database is in epoch {epoch}, and paused: start the allocators, wait until "
-            "`moorage node list` shows all nodes ready, then run `moorage db resume`"
-        )
-
-
-@db_app.command()
-def resume(ctx: typer.Context) -> None:
-    """Let pods get new addresses again, after `moorage db restored`.
-
-    Run it when the nodes have reported what they have: `moorage node list` shows which are ready. What a
-    node reports later is no longer adopted by itself.
-    """
-    with _database(ctx, "resume") as engine:
-        restoring.resume(engine)
-        typer.echo("resumed: pods get new addresses again")
-
-
-@contextmanager
-def _database(ctx: typer.Context, what: str) -> Iterator[Engine]:
-    """The database that the settings name, to do `what`. Raises `unavailable` where it cannot be used."""
-    settings: Settings = ctx.obj
-    engine = open_engine(need(settings.database_url, "DATABASE_URL", f"it names the database to {what}"))
-    try:
-        yield engine
-    except (DBAPIError, Unavailable) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise ServiceError(
-            Code.UNAVAILABLE,
-            f"the database cannot be used: {reason}. Look at MOORAGE_DATABASE_URL and at the server, then "
-            "run this again",
-        ) from error
-    finally:
-        engine.dispose()
 
 
 def _console() -> Console:
@@ -154,7 +104,7 @@ def assemble() -> typer.Typer:
         module.register(group)
         app.add_typer(group, name=name)
     app.add_typer(node_app, name="node")
-    app.add_typer(db_app, name="db")
+    app.add_typer(database_commands.app, name="db")
     return app
 
 

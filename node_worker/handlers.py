@@ -5,7 +5,7 @@ could leave something: see `attachments.State` and `teardown.py`.
 """
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -21,6 +21,7 @@ from node_worker.attachments import Attachment, State
 from node_worker.checking import complain, expected
 from node_worker.clock import DatabaseClock
 from node_worker.collecting import Collector
+from node_worker.drivers import Prepared
 from node_worker.drivers.delegated import DELEGATED
 from node_worker.gate import Gate
 from node_worker.host import Host
@@ -29,7 +30,6 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.veth import interface_exists
 from node_worker.plan import (
     EndpointPlan,
-    LinkPlan,
     PlannedRoute,
     bridge_name,
     delegated_result,
@@ -86,39 +86,52 @@ class Handlers:
             return await self._add(request)
 
     async def _add(self, request: CniRequest) -> CniResult:
-        parts, delegated = self._parts, request.conf.delegated
-        pod, there = await parts.threads.run(_entered, parts.host, request.netns or "", request.ifname)
-        with pod, ExitStack() as shelter:
-            network = await parts.sync.ready(request.network)
-            async with AsyncExitStack() as undo:
-                draft = self._drafted(request, pod, network)
-                shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
-                undo.push_async_callback(self._undo, draft)
-                begun = (delegated or not there) and await parts.journal.run(attachments.begin_afresh, draft)
-                if not begun:
-                    draft = await self._begin_again(request, draft, there=there and not delegated)
-                    shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
-                    undo.push_async_callback(self._undo, draft)
-                    await parts.journal.run(attachments.begin, draft)
-                link = plan_link(draft.network, draft.attachment_id, draft.ifname, network.definition.mtu)
-                plan, allocated = await self._attach(request, draft, link, pod)
-                undo.pop_all()
+        parts = self._parts
+        network = await parts.sync.ready(request.network)
+        async with AsyncExitStack() as undo:
+            with parts.collector.sheltered(named := uuid4()):
+                undo.push_async_callback(self._undo, named)
+                begun = await parts.threads.run(self._begin, request, network, named)
+                with begun.pod as pod:
+                    draft = begun.draft if begun.done else await self._begin_again(request, begun, undo)
+                    plan, allocated = await self._attach(request, draft, network, pod)
+            undo.pop_all()
         log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
-        return delegated_result(plan, allocated) if delegated else result(plan, allocated, pod.path)
+        if request.conf.delegated:
+            return delegated_result(plan, allocated)
+        return result(plan, allocated, pod.path)
+
+    def _begin(self, request: CniRequest, network: ReadyNetwork, named: UUID) -> "_Begun":
+        """Look at the pod, and write its attachment down if nothing is in the way. For a thread.
+
+        An interface that another plugin made, which delegates to us, is not in the way.
+        """
+        host = self._parts.host
+        pod = host.open_pod(request.netns or "")
+        there = not request.conf.delegated and host.has_link(pod, request.ifname)
+        draft = self._drafted(request, pod, network, named)
+        done = not there and self._parts.journal.now(attachments.begin_afresh, draft)
+        return _Begun(pod, draft, there, done)
 
     async def _attach(
-        self, request: CniRequest, attachment: Attachment, link: LinkPlan, pod: Netns
+        self, request: CniRequest, attachment: Attachment, network: ReadyNetwork, pod: Netns
     ) -> tuple[EndpointPlan, Allocated]:
         """Links are made while the allocator is asked."""
-        driver = self._parts.host.driver(attachment.driver)
-        preparing = asyncio.create_task(self._parts.threads.run(driver.prepare, link, pod))
+        parts = self._parts
+        driver = parts.host.driver(attachment.driver)
+        mtu = network.definition.mtu
+        link = plan_link(attachment.network, attachment.attachment_id, attachment.ifname, mtu)
+        preparing = asyncio.create_task(parts.threads.run(driver.prepare, link, pod))
         try:
             allocated = await self._allocate(request, attachment)
-        finally:
+        except BaseException:
             await ended(preparing)
-        preparing.result()
-        plan = plan_endpoint(allocated, request.ifname)
-        routes = await self._wire(attachment, allocated, plan, pod)
+            if preparing.exception() is None:
+                preparing.result().close()
+            raise
+        with closing(await whole(preparing)) as prepared:
+            plan = plan_endpoint(allocated, request.ifname)
+            routes = await self._wire(attachment, allocated, plan, prepared)
         return replace(plan, routes=routes), allocated
 
     async def delete(self, request: CniRequest) -> None:
@@ -172,33 +185,31 @@ class Handlers:
         except ServiceError as error:
             raise CniError(SpecCode.NOT_AVAILABLE, error.message, str(error.code)) from error
 
-    async def _begin_again(self, request: CniRequest, draft: Attachment, *, there: bool) -> Attachment:
+    async def _begin_again(self, request: CniRequest, begun: "_Begun", undo: AsyncExitStack) -> Attachment:
         """Clear away what an earlier call left for this interface; the attachment to go on with.
 
-        Raises ServiceError `interface_exists` when the interface is complete, or not ours (`there`).
+        Raises ServiceError `interface_exists` when the interface is complete, or not ours.
         """
-        parts = self._parts
+        parts, draft = self._parts, begun.draft
         known = await parts.journal.run(
             attachments.find, request.container_id, request.ifname, request.conf.name
         )
-        if there and (known is None or known.state is State.ATTACHED):
+        if begun.there and (known is None or known.state is State.ATTACHED):
             raise interface_exists(request.ifname, f"container {request.container_id}")
         if known is not None:
             if _goes_on(known, draft):
                 await parts.teardown.clear(known)
                 draft = replace(draft, attachment_id=known.attachment_id, host_link=known.host_link)
+                undo.push_async_callback(self._undo, draft.attachment_id)
             else:
                 await parts.teardown.retire(known)
-            if there:
-                pod, there = await parts.threads.run(_entered, parts.host, draft.netns, request.ifname)
-                pod.close()
-            if there:
+            if begun.there and await parts.threads.run(parts.host.has_link, begun.pod, request.ifname):
                 raise interface_exists(request.ifname, f"container {request.container_id}")
         await parts.releases.settle(request.container_id, request.ifname, _RELEASE_S)
+        await parts.journal.run(attachments.begin, draft)
         return draft
 
-    def _drafted(self, request: CniRequest, pod: Netns, network: ReadyNetwork) -> Attachment:
-        named = uuid4()
+    def _drafted(self, request: CniRequest, pod: Netns, network: ReadyNetwork, named: UUID) -> Attachment:
         return Attachment(
             attachment_id=named,
             network=request.network,
@@ -243,27 +254,38 @@ class Handlers:
         return allocated
 
     async def _wire(
-        self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, pod: Netns
+        self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
     ) -> tuple[PlannedRoute, ...]:
         """Complete the endpoint, where it may be completed; the routes that it got."""
-        parts, named = self._parts, attachment.attachment_id
-        given = (plan.addresses, plan.mac, allocated.replaces)
+        parts = self._parts
         await parts.gate.passed()  # a stale endpoint may still have the address
-        if not await parts.journal.run(attachments.answered, named, *given):
-            raise _replaced(attachment)
-        for replaced in allocated.replaces:
-            await self._make_room(replaced)
-        driver = parts.host.driver(attachment.driver)
+        if allocated.replaces:
+            given = (plan.addresses, plan.mac, allocated.replaces)
+            if not await parts.journal.run(attachments.answered, attachment.attachment_id, *given):
+                raise _replaced(attachment)
+            for replaced in allocated.replaces:
+                await self._make_room(replaced)
         try:
-            routes = await parts.threads.run(driver.attach, plan, pod)
+            routes = await parts.threads.run(self._completed, attachment, allocated, plan, prepared)
         except ServiceError as error:
             if error.code == Code.NETWORK_NOT_READY:
                 parts.sync.distrust(attachment.network)
             raise
-        if not await parts.journal.run(attachments.attached, named):
+        if routes is None:
             parts.gate.check()
             raise _replaced(attachment)
         return routes
+
+    def _completed(
+        self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
+    ) -> tuple[PlannedRoute, ...] | None:
+        """The routes, or None where the attachment is to go already. For a thread."""
+        journal, named = self._parts.journal, attachment.attachment_id
+        given = (plan.addresses, plan.mac, ())
+        if not allocated.replaces and not journal.now(attachments.answered, named, *given):
+            return None
+        routes = prepared.complete(plan)
+        return routes if journal.now(attachments.attached, named) else None
 
     async def _make_room(self, replaced: UUID) -> None:
         """Remove the endpoint of the owner's old sandbox on this node: its address is the new one's now."""
@@ -273,19 +295,30 @@ class Handlers:
         else:
             await self._parts.threads.run(self._parts.host.remove_unknown, host_link_name(replaced))
 
-    async def _undo(self, attachment: Attachment) -> None:
+    async def _undo(self, named: UUID) -> None:
         """After a failed ADD. What cannot be undone now stays unfinished in the journal."""
         try:
-            await whole(asyncio.create_task(self._parts.teardown.retire(attachment)))
+            await whole(asyncio.create_task(self._retired(named)))
         except ServiceError as error:
-            about = {"container_id": attachment.container_id, "ifname": attachment.ifname}
-            log.warning("a failed ADD stays unfinished", **about, error=str(error))
+            log.warning("a failed ADD stays unfinished", attachment_id=str(named), error=str(error))
+
+    async def _retired(self, named: UUID) -> None:
+        attachment = await self._parts.journal.run(attachments.by_id, named)
+        if attachment is not None:
+            await self._parts.teardown.retire(attachment)
 
 
-def _entered(host: Host, path: str, ifname: str) -> tuple[Netns, bool]:
-    """The pod's namespace, and whether it has that interface already. For a thread."""
-    pod = host.open_pod(path)
-    return pod, host.has_link(pod, ifname)
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An ADD that has seen its pod: `there` says that the pod has such an interface.
+
+    `done` says that its attachment is written down, which it is where nothing was in the way.
+    """
+
+    pod: Netns
+    draft: Attachment
+    there: bool
+    done: bool
 
 
 def _goes_on(known: Attachment, draft: Attachment) -> bool:

@@ -1,4 +1,4 @@
-"""The node worker's memory on disk: one SQLite file, its schema, and the one thread that writes it.
+"""The node worker's memory on disk: one SQLite file, its schema, one transaction at a time.
 
 A commit outlives the process as soon as `run` returns, and the machine some seconds later (WAL,
 synchronous=NORMAL; why that is enough: docs/decisions/0011). What is kept: `attachments.py` and
@@ -8,6 +8,7 @@ synchronous=NORMAL; why that is enough: docs/decisions/0011). What is kept: `att
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from node_worker.threads import Threads
@@ -62,7 +63,7 @@ CREATE TABLE networks (
 
 
 class Journal:
-    """The open file. `run` is the only way to it."""
+    """The open file. `run` and, in a thread that is off the event loop already, `now` are the ways to it."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file at `path`, and its folder. Raises ServiceError when that cannot be done."""
@@ -71,6 +72,7 @@ class Journal:
         self.is_new = _is_blank(self._connection)
         """Whether it told of no earlier life when it was opened: there may be pods that it does not know."""
         self._thread = Threads("journal", 1)
+        self._turn = Lock()
 
     async def run(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -79,7 +81,14 @@ class Journal:
 
         Raises what it raises, and ServiceError `internal`, retryable, when the file cannot be written.
         """
-        return await self._thread.run(self._transact, lambda: function(self._connection, *args, **kwargs))
+        return await self._thread.run(lambda: self.now(function, *args, **kwargs))
+
+    def now(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `run`, for a thread that may wait: for the transaction before it, and for the disk."""
+        with self._turn:
+            return self._transact(lambda: function(self._connection, *args, **kwargs))
 
     def _transact(self, work: Callable[[], T]) -> T:
         try:

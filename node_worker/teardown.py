@@ -52,14 +52,19 @@ class Teardown:
                 raise outcome
 
     async def _end(self, attachment: Attachment) -> Release | None:
-        driver = self._host.driver(attachment.driver)
-        await self._threads.run(driver.cut, attachment)
-        release = await self._journal.run(attachments.removing, attachment)
+        release = await self._threads.run(self._cut, attachment)
         if release is not None:
             self._releases.send(release)
-        await self._threads.run(driver.detach, attachment)
-        await self._journal.run(attachments.gone, attachment.attachment_id)
+        await self._threads.run(self._removed, attachment)
         return release
+
+    def _cut(self, attachment: Attachment) -> Release | None:
+        self._host.driver(attachment.driver).cut(attachment)
+        return self._journal.now(attachments.removing, attachment)
+
+    def _removed(self, attachment: Attachment) -> None:
+        self._host.driver(attachment.driver).detach(attachment)
+        self._journal.now(attachments.gone, attachment.attachment_id)
 
     async def clear(self, attachment: Attachment) -> None:
         """Remove the endpoint alone."""

@@ -93,14 +93,15 @@ class FakeHost:
         self.cut_links.add(host_link)
         self.endpoints.pop(host_link, None)
 
-    def prepare(self, plan: Any, pod: FakePod) -> None:
+    def prepare(self, plan: Any, pod: FakePod) -> "FakePrepared":
         self._do("prepare")
         assert plan.host_link not in self.endpoints
         assert not self.has_link(pod, plan.ifname)
         self.endpoints[plan.host_link] = (pod.path, plan.ifname)
         self.hook("prepared")
+        return FakePrepared(self)
 
-    def attach(self, plan: Any, pod: FakePod) -> tuple[Any, ...]:
+    def attach(self, plan: Any) -> tuple[Any, ...]:
         assert plan.host_link in self.endpoints
         try:
             self._do("attach")
@@ -141,6 +142,14 @@ class FakeHost:
         other.endpoints, other.cut_links = dict(self.endpoints), set(self.cut_links)
         other.networks, other.foreign = dict(self.networks), set(self.foreign)
         return other
+
+
+class FakePrepared:
+    def __init__(self, host: FakeHost) -> None:
+        self.complete = host.attach
+
+    def close(self) -> None:
+        pass
 
 
 class Node:

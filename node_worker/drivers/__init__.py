@@ -9,11 +9,20 @@ from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute
 from schemas.network import NetworkDefinition
 
 
+class Prepared(Protocol):
+    """What is made of an endpoint before its addresses are known. Nothing is heard from the pod yet."""
+
+    def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """Complete the endpoint; the routes that it got. Leaves nothing of it when it fails."""
+
+    def close(self) -> None:
+        """Let go of what was open for this; the endpoint stays as it is. Safe to call twice."""
+
+
 class Driver(Protocol):
     """Plain calls that take milliseconds and run off the event loop. All raise ServiceError.
 
-    `ensure`, `remove`, `cut` and `detach` are safe to call twice; `prepare` and `attach` leave nothing when
-    they fail.
+    `ensure`, `remove`, `cut` and `detach` are safe to call twice; `prepare` leaves nothing when it fails.
     """
 
     def ensure(self, network: str, definition: NetworkDefinition) -> None:
@@ -22,11 +31,8 @@ class Driver(Protocol):
     def remove(self, network: str, definition: NetworkDefinition) -> None:
         """Remove what `ensure` made. Endpoints must be away."""
 
-    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
-        """Make what can be made before the addresses are known. Nothing is heard from the pod yet."""
-
-    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:
-        """Complete the endpoint in the pod's namespace; the routes that it got."""
+    def prepare(self, plan: LinkPlan, pod: Netns) -> Prepared:
+        """Make what can be made before the addresses are known. `pod` stays open until it is completed."""
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """What the kernel has of an endpoint."""

@@ -4,7 +4,7 @@ from node_worker.attachments import Attachment
 from node_worker.checking import Found
 from node_worker.netlink import bridge, veth
 from node_worker.netlink.namespace import Netns
-from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute, bridge_name
+from node_worker.plan import LinkPlan, bridge_name
 from schemas.network import NetworkDefinition
 
 
@@ -22,13 +22,9 @@ class BridgeDriver:
         """See `Driver`."""
         bridge.remove_bridge(self._host, _wanted(network, definition))
 
-    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
+    def prepare(self, plan: LinkPlan, pod: Netns) -> veth.PreparedVeth:
         """See `Driver`; `netlink.veth.prepare_veth` names the errors."""
-        veth.prepare_veth(self._host, pod, plan)
-
-    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:
-        """See `Driver`; `netlink.veth.complete_veth` names the errors."""
-        return veth.complete_veth(self._host, pod, plan)
+        return veth.prepare_veth(self._host, pod, plan)
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """See `Driver`."""

@@ -11,6 +11,17 @@ DELEGATED = "ipam"
 """What the journal calls an attachment of this kind, beside the types of network drivers."""
 
 
+class Nothing:
+    """The other plugin makes all of it."""
+
+    def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """See `Prepared`. The other plugin makes the routes, too."""
+        return plan.routes
+
+    def close(self) -> None:
+        """See `Prepared`."""
+
+
 class DelegatedDriver:
     """Nothing of a network is made for it, and an endpoint is taken off the network, never removed."""
 
@@ -20,12 +31,9 @@ class DelegatedDriver:
     def remove(self, network: str, definition: NetworkDefinition) -> None:
         """See `Driver`."""
 
-    def prepare(self, plan: LinkPlan, pod: Netns) -> None:
+    def prepare(self, plan: LinkPlan, pod: Netns) -> Nothing:  # noqa: ARG002
         """See `Driver`."""
-
-    def attach(self, plan: EndpointPlan, pod: Netns) -> tuple[PlannedRoute, ...]:  # noqa: ARG002
-        """The other plugin makes the routes."""
-        return plan.routes
+        return Nothing()
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """See `Driver`. Links outside the pod are the other plugin's."""

@@ -120,24 +120,24 @@ def add_route(index: int, destination: Network, via: IPAddress) -> Message:
 class RoutingSocket:
     """Speaks to the namespace that the thread was in when it was opened, wherever the thread is later."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    def __init__(self) -> None:
+        """Raises `Refused`."""
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        with _told("open a netlink socket"):
+            self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket.settimeout(_WAIT_S)
+        self._socket.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
 
-    @classmethod
-    @contextmanager
-    def opened(cls) -> Iterator[Self]:
-        """One for as long as the block lasts. Raises `Refused`."""
-        try:
-            sock = socket.socket(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-            )
-        except OSError as error:
-            raise Refused("open a netlink socket", error.errno or 0) from error
-        with sock:
-            sock.settimeout(_WAIT_S)
-            sock.setsockopt(_SOL_NETLINK, _CAP_ACK, 1)
-            sock.setsockopt(_SOL_NETLINK, _EXT_ACK, 1)
-            yield cls(sock)
+    def close(self) -> None:
+        """Safe to call twice."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def do(self, messages: Sequence[Message]) -> list[bool]:
         """Have all of these done, in their order; whether each was, where not doing it is fine.

@@ -3,6 +3,7 @@
 import errno
 import socket
 import time
+from contextlib import ExitStack
 
 from node_worker.netlink.batch import (
     End,
@@ -51,49 +52,106 @@ def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface]
         return link, links.addresses(link.index), links.routes(link.index)
 
 
+class PreparedVeth:
+    """The pair of an endpoint, the pod's end down and without address: nothing is heard from it yet."""
+
+    def __init__(self, plan: LinkPlan, pod: Netns, outside: RoutingSocket, inside_pod: RoutingSocket) -> None:
+        """For `prepare_veth`. The sockets are this object's to close."""
+        self._plan, self._pod = plan, pod
+        self._outside, self._inside = outside, inside_pod
+        self._port = self._index = 0
+
+    def find(self) -> None:
+        """In the host's namespace: look up both ends, and set what needs no address."""
+        port = _index(self._plan.host_link)
+        with self._pod.entered():
+            index, loopback = _index(self._plan.ifname), _index("lo")
+            if port is None or index is None or loopback is None:
+                raise Refused(f"find {self._plan.ifname} in the pod", errno.ENODEV)
+            self._port, self._index = port, index
+            write_sysctl(f"net/ipv4/conf/{self._plan.ifname}/arp_notify", 1)
+        self._inside.do([change_link(loopback, "lo", up=True)])
+
+    def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """Give the pair what `plan` has, and announce its addresses to the network; the routes it got.
+
+        A route that the pod has already, by another interface, stays as it is. When it fails nothing of the
+        endpoint is left. Raises ServiceError `kernel_refused`.
+        """
+        try:
+            return self._completed(plan)
+        except BaseException:
+            self._outside.do([remove_link(self._port, plan.host_link)])
+            raise
+
+    def close(self) -> None:
+        """Let go of the kernel's sockets. The pair stays. Safe to call twice."""
+        self._outside.close()
+        self._inside.close()
+
+    def _completed(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """Addresses before the link comes up, so that the kernel announces them then."""
+        if any(address.version == 6 for address in plan.addresses):
+            with self._pod.entered():
+                _prepare_ipv6(plan.ifname)
+        if plan.mtu != self._plan.mtu:
+            self._outside.do([change_link(self._port, plan.host_link, mtu=plan.mtu)])
+        done = self._inside.do(
+            [
+                change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu),
+                *(add_address(self._index, address) for address in plan.addresses),
+                change_link(self._index, plan.ifname, up=True),
+                *(add_route(self._index, route.destination, route.via) for route in plan.routes),
+            ]
+        )
+        _await_forwarding(self._outside, self._port)
+        # The announcement at link up may have met a port that did not forward yet. Setting the MAC again
+        # makes the kernel repeat it, so that switches learn where an address that moved now is.
+        self._inside.do([change_link(self._index, plan.ifname, mac=plan.mac)])
+        made = done[len(done) - len(plan.routes) :]
+        return tuple(route for route, there in zip(plan.routes, made, strict=True) if there)
+
+
 def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-    """`prepare_veth` and `complete_veth`; raises what these raise."""
-    prepare_veth(host, pod, plan)
-    return complete_veth(host, pod, plan)
+    """An endpoint in one go; raises what `prepare_veth` and `PreparedVeth.complete` raise."""
+    prepared = prepare_veth(host, pod, plan)
+    try:
+        return prepared.complete(plan)
+    finally:
+        prepared.close()
 
 
-def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> None:
-    """Make the pair of an endpoint, the pod's end down and without address: nothing is heard from it yet.
+def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
+    """Make the pair of an endpoint, for the caller to complete and to close.
 
     When it fails nothing of it is left. Raises ServiceError: `interface_exists`, `network_not_ready` (the
     bridge is away), `link_conflict`, `kernel_refused`.
     """
-    with host.entered(), RoutingSocket.opened() as kernel:
-        master = _index(plan.bridge)
-        if master is None:
-            raise _without_bridge(plan)
-        outer = End(plan.host_link, plan.mtu, plan.host_mac)
-        inner = End(plan.ifname, plan.mtu)
-        try:
-            kernel.do([make_veth(outer, inner, pod.fd, master)])
-        except Refused as refusal:
-            if refusal.errno != errno.EEXIST:
-                raise
-            raise _taken(plan) from refusal
-        try:
-            switch_off_ipv6(plan.host_link)
-        except BaseException:
-            _remove(kernel, plan.host_link)
+    with host.entered(), ExitStack() as undo:
+        outside = undo.enter_context(RoutingSocket())
+        _make_pair(outside, pod, plan)
+        undo.callback(_remove, outside, plan.host_link)
+        switch_off_ipv6(plan.host_link)
+        with pod.entered():
+            inside_pod = undo.enter_context(RoutingSocket())
+        prepared = PreparedVeth(plan, pod, outside, inside_pod)
+        prepared.find()
+        undo.pop_all()
+        return prepared
+
+
+def _make_pair(outside: RoutingSocket, pod: Netns, plan: LinkPlan) -> None:
+    master = _index(plan.bridge)
+    if master is None:
+        raise _without_bridge(plan)
+    outer = End(plan.host_link, plan.mtu, plan.host_mac)
+    inner = End(plan.ifname, plan.mtu)
+    try:
+        outside.do([make_veth(outer, inner, pod.fd, master)])
+    except Refused as refusal:
+        if refusal.errno != errno.EEXIST:
             raise
-
-
-def complete_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-    """Give a prepared pair what `plan` has, and announce its addresses to the network; the routes it got.
-
-    A route that the pod has already, by another interface, stays as it is. When it fails nothing of the
-    endpoint is left. Raises ServiceError `kernel_refused`.
-    """
-    with host.entered(), RoutingSocket.opened() as outside:
-        try:
-            return _complete(outside, pod, plan)
-        except BaseException:
-            _remove(outside, plan.host_link)
-            raise
+        raise _taken(plan) from refusal
 
 
 def cut_veth(host: Netns, name: str) -> None:
@@ -102,7 +160,7 @@ def cut_veth(host: Netns, name: str) -> None:
         index = _index(name)
         if index is None:
             return
-        with RoutingSocket.opened() as kernel:
+        with RoutingSocket() as kernel:
             try:
                 kernel.do([change_link(index, name, up=False)])
             except Refused as refusal:
@@ -112,32 +170,8 @@ def cut_veth(host: Netns, name: str) -> None:
 
 def remove_veth(host: Netns, name: str) -> None:
     """Remove an endpoint by its host link: the pod's end goes with it. Safe to call twice."""
-    with host.entered(), RoutingSocket.opened() as kernel:
+    with host.entered(), RoutingSocket() as kernel:
         _remove(kernel, name)
-
-
-def _complete(outside: RoutingSocket, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-    """Addresses before the link comes up, so that the kernel announces them then."""
-    port = _index(plan.host_link)
-    with pod.entered(), RoutingSocket.opened() as inside_pod:
-        _set_sysctls(plan)
-        index, loopback = _index(plan.ifname), _index("lo")
-        if index is None or loopback is None or port is None:
-            raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
-        steps = [
-            change_link(index, plan.ifname, mac=plan.mac, mtu=plan.mtu),
-            *(add_address(index, address) for address in plan.addresses),
-            change_link(index, plan.ifname, up=True),
-            change_link(loopback, "lo", up=True),
-            *(add_route(index, route.destination, route.via) for route in plan.routes),
-        ]
-        done = inside_pod.do(steps)
-        _await_forwarding(outside, port)
-        # The announcement at link up may have met a port that did not forward yet. Setting the MAC again
-        # makes the kernel repeat it, so that switches learn where an address that moved now is.
-        inside_pod.do([change_link(index, plan.ifname, mac=plan.mac)])
-    made = done[len(done) - len(plan.routes) :]
-    return tuple(route for route, there in zip(plan.routes, made, strict=True) if there)
 
 
 def _remove(kernel: RoutingSocket, name: str) -> None:
@@ -183,15 +217,11 @@ def interface_exists(ifname: str, pod: str) -> ServiceError:
     )
 
 
-def _set_sysctls(plan: EndpointPlan) -> None:
-    families = {address.version for address in plan.addresses}
-    if 4 in families:
-        write_sysctl(f"net/ipv4/conf/{plan.ifname}/arp_notify", 1)
-    if 6 in families:
-        # Runtimes may switch IPv6 off by default. Addresses come from the allocator, never from a router.
-        write_sysctl(f"net/ipv6/conf/{plan.ifname}/disable_ipv6", 0)
-        write_sysctl(f"net/ipv6/conf/{plan.ifname}/accept_ra", 0)
-        write_sysctl(f"net/ipv6/conf/{plan.ifname}/ndisc_notify", 1)
+def _prepare_ipv6(ifname: str) -> None:
+    """Runtimes may switch IPv6 off by default. Addresses come from the allocator, never from a router."""
+    write_sysctl(f"net/ipv6/conf/{ifname}/disable_ipv6", 0)
+    write_sysctl(f"net/ipv6/conf/{ifname}/accept_ra", 0)
+    write_sysctl(f"net/ipv6/conf/{ifname}/ndisc_notify", 1)
 
 
 def _await_forwarding(outside: RoutingSocket, port: int) -> None:

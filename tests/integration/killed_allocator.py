@@ -22,8 +22,9 @@ from broker.frames import Arrived
 from broker.intake import Intake
 from broker.outlet import Answered, Replies
 from compose import processes
+from compose.allocator_process import run_allocator
 from compose.logging import configure_logging
-from compose.processes import run_allocator, run_until_stopped
+from compose.running import run_until_stopped
 from compose.settings import read_settings
 
 HERE = "stopped here"

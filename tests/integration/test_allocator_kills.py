@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine
 
 from broker import topology
-from compose.processes import run_allocator
+from compose.allocator_process import run_allocator
 from compose.services.local import LocalServices
 from compose.settings import Settings
 from schemas.address import AddressAllocate, AddressRelease, Allocated, Released

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from allocator import restoring, schema
 from broker.outcome import Unavailable
-from compose.cli import db_app
+from compose.database_commands import app as db_app
 from compose.settings import Settings
 from schemas.errors import Code, ServiceError
 

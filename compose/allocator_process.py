@@ -1,16 +1,12 @@
-"""The long-running processes: each function builds what its process needs, runs it, and ends on SIGTERM."""
+"""The allocator's process: what it needs, built and run."""
 
 import asyncio
-import contextlib
 import gc
-import signal
 import sys
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 import structlog
-import uvloop
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from tenacity import retry, retry_if_exception, wait_random_exponential
@@ -25,12 +21,8 @@ from allocator.service import Allocator
 from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
-from broker.inbox import nudges
 from broker.poster import poster
-from broker.rpc import rpc_client
 from compose.settings import Settings, need
-from node_worker import worker
-from node_worker.inbox import Inbox
 
 log = structlog.get_logger("moorage")
 
@@ -45,20 +37,6 @@ database, would make a query wait for tens of milliseconds while requests are ap
 """
 _OTHERS_FIRST_S = 3.0
 """How long an allocator leaves the partitions that it does not prefer to others, in seconds."""
-
-
-def run_until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` on uvloop until it ends, or until SIGTERM or SIGINT cancels it."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_stoppable(work))
-
-
-async def _stoppable(work: Coroutine[Any, Any, None]) -> None:
-    loop, task = asyncio.get_running_loop(), asyncio.create_task(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 async def run_allocator(settings: Settings) -> None:
@@ -131,31 +109,3 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
             group.create_task(serve(reads, allocator.answer, name="allocator queries"))
             group.create_task(outbox.run(timers.tick))
             group.create_task(relay.run())
-
-
-async def run_node(settings: Settings) -> None:
-    """One node worker: keeps this node's networks and serves its CNI calls.
-
-    Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
-    """
-    url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
-    node = need(settings.node_name, "NODE_NAME", "it is this machine's Kubernetes node name")
-    config = worker.WorkerConfig(
-        node=node,
-        journal=settings.node_dir / "journal.sqlite",
-        socket=settings.cni_socket,
-        netns=settings.node_netns,
-    )
-    inbox = Inbox()
-    async with (
-        rpc_client(url, name=f"node {node}") as client,
-        asyncio.TaskGroup() as group,
-    ):
-        listening = group.create_task(_listen(url, node, inbox))
-        await worker.run(config, client.ask, inbox)
-        listening.cancel()
-
-
-async def _listen(url: str, node: str, inbox: Inbox) -> None:
-    async for nudge in nudges(url, node, name=f"node {node} inbox"):
-        inbox.told(nudge)

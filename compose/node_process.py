@@ -1,0 +1,37 @@
+"""The node worker's process: what it needs, built and run. Knows nothing of the database."""
+
+import asyncio
+
+from broker.inbox import nudges
+from broker.rpc import rpc_client
+from compose.settings import Settings, need
+from node_worker import worker
+from node_worker.inbox import Inbox
+
+
+async def run_node(settings: Settings) -> None:
+    """One node worker: keeps this node's networks and serves its CNI calls.
+
+    Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
+    """
+    url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
+    node = need(settings.node_name, "NODE_NAME", "it is this machine's Kubernetes node name")
+    config = worker.WorkerConfig(
+        node=node,
+        journal=settings.node_dir / "journal.sqlite",
+        socket=settings.cni_socket,
+        netns=settings.node_netns,
+    )
+    inbox = Inbox()
+    async with (
+        rpc_client(url, name=f"node {node}") as client,
+        asyncio.TaskGroup() as group,
+    ):
+        listening = group.create_task(_listen(url, node, inbox))
+        await worker.run(config, client.ask, inbox)
+        listening.cancel()
+
+
+async def _listen(url: str, node: str, inbox: Inbox) -> None:
+    async for nudge in nudges(url, node, name=f"node {node} inbox"):
+        inbox.told(nudge)
