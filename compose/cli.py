@@ -14,6 +14,7 @@ from allocator import restoring, schema
 from allocator.database import open_engine
 from broker import commands as broker_commands
 from broker.outcome import Unavailable
+from compose import cni_commands
 from compose.demo.run import demo as tell_demo
 from compose.logging import configure_logging
 from compose.processes import run_allocator, run_node, run_until_stopped
@@ -148,6 +149,7 @@ def assemble() -> typer.Typer:
     """All command groups under one name."""
     broker_commands.register(app, node_app)
     nodes.register(node_app)
+    cni_commands.register(app)
     history.register(app)
     for name, module in (("network", networks), ("pool", pools), ("address", addresses)):
         group = typer.Typer(help=module.HELP, no_args_is_help=True)

@@ -74,7 +74,7 @@ def elsewhere(lab: Lab, tmp_path: Path) -> Iterator[Path]:
     path.touch()
     subprocess.run(["mount", "--bind", lab.netns("pod").path, path], check=True, timeout=10)
     yield path
-    subprocess.run(["umount", path], check=True, timeout=10)
+    subprocess.run(["umount", "--lazy", path], check=True, timeout=10)
 
 
 def test_a_namespace_outside_the_folders_is_no_pod_unless_its_folder_is_named(elsewhere: Path):
