@@ -23,6 +23,8 @@ from tests.cni_worker import fake_worker
 from tests.conftest import ROOT
 
 PROD = Wanted("prod")
+S390 = b"\x16\x00"
+"""What stands at offset 18 of an executable for another machine than those the tests run on (elf(5))."""
 FOREIGN = b'{"cniVersion": "1.0.0", "name": "x", "plugins": [{"type": "bridge"}]}'
 
 
@@ -186,7 +188,7 @@ def test_an_executable_that_cannot_serve_here_is_refused_and_the_one_in_place_st
         case "foreign":
             source.write_bytes(b"\x7fELF something else")
         case "other machine":
-            content[18:20] = b"\x16\x00"  # e_machine: EM_S390 (elf(5))
+            content[18:20] = S390
             source.write_bytes(content)
     with pytest.raises(ServiceError, match="--shim") as caught:
         installed(places, source)
@@ -194,6 +196,15 @@ def test_an_executable_that_cannot_serve_here_is_refused_and_the_one_in_place_st
     assert ("not made for this machine" in caught.value.message) == (kind == "other machine")
     assert places.shim.read_bytes() == shim.read_bytes()
     assert files(places) == {"moorage", "10-moorage.conflist"}
+
+
+def test_an_executable_in_place_that_does_not_run_is_not_taken_for_installed(places: Places, shim: Path):
+    installed(places, shim)
+    content = bytearray(shim.read_bytes())
+    content[18:20] = S390
+    places.shim.write_bytes(content)
+    with pytest.raises(ServiceError, match="not made for this machine"):
+        installed(places, places.shim)
 
 
 KILLED = """
