@@ -93,12 +93,6 @@ def plugin_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return plugin
 
 
-def missing_plugins(document: Mapping[str, Any], bin_dir: Path) -> Sequence[str]:
-    """Which of the plugins behind ours have no executable."""
-    types = [str(plugin.get("type")) for plugin in document["plugins"][1:]]
-    return [name for name in types if not os.access(bin_dir / name, os.X_OK)]
-
-
 def sorted_before(target: Path) -> Sequence[str]:
     """The configurations in the same folder that runtimes come to before `target`, which they load first."""
     ours = os.fsencode(target.name)

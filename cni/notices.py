@@ -1,12 +1,15 @@
 """What a person should hear of an installation that is no error, in words that say what to do."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cni import conflist
 from cni.conflist import Wanted
+from cni.executable import versions_of
 from cni.places import DEFAULT_SOCKET, Places
 from cni.placing import content_of
+from schemas.errors import ServiceError
 
 
 def order_notice(places: Places) -> str | None:
@@ -21,11 +24,21 @@ def order_notice(places: Places) -> str | None:
 
 
 def chain_notice(places: Places, document: Mapping[str, Any]) -> str | None:
-    """Which plugins of the list have no executable, if any."""
-    missing = conflist.missing_plugins(document, places.bin_dir)
-    if not missing:
-        return None
-    return f"{places.bin_dir} has no {', '.join(missing)}: every ADD fails until that is installed there"
+    """Which plugins behind ours keep the list from working, if any. Asks each for its VERSION."""
+    version = str(document["cniVersion"])
+    programs = [places.bin_dir / str(plugin.get("type")) for plugin in document["plugins"][1:]]
+    faults = [fault for program in programs if (fault := _fault(program, version)) is not None]
+    return f"{'; '.join(faults)}: every ADD fails until that is mended" if faults else None
+
+
+def _fault(program: Path, version: str) -> str | None:
+    if not program.exists():
+        return f"{program} is missing"
+    try:
+        spoken = versions_of(program)
+    except ServiceError:
+        return f"{program} does not run here"
+    return None if version in spoken else f"{program} speaks CNI {', '.join(spoken)} and not {version}"
 
 
 def socket_notice(places: Places) -> str | None:

@@ -313,12 +313,31 @@ def test_what_may_keep_pods_from_being_attached_is_noticed(places: Places, shim:
     (usual.conf_dir / "05-cilium.conflist").unlink()
     (renamed, missing) = installed(usual, shim, Wanted("prod", name="pods", chain=("portmap", "sbr"))).notices
     assert "the configuration's name was moorage" in renamed
-    assert "has no portmap, sbr" in missing
-    (usual.bin_dir / "portmap").symlink_to(shim)
-    assert (
-        "has no sbr"
-        in installed(usual, shim, Wanted("prod", name="pods", chain=("portmap", "sbr"))).notices[0]
-    )
+    assert f"{usual.bin_dir}/portmap is missing; {usual.bin_dir}/sbr is missing: every ADD" in missing
+
+
+@pytest.mark.parametrize(
+    ("script", "version", "told"),
+    [
+        (
+            'echo \'{"supportedVersions": ["0.4.0", "1.0.0"]}\'',
+            "1.1.0",
+            "speaks CNI 0.4.0, 1.0.0 and not 1.1.0",
+        ),
+        ('echo \'{"supportedVersions": ["0.4.0", "1.0.0"]}\'', "1.0.0", None),
+        ("exit 1", "1.0.0", "does not run here"),
+    ],
+)
+def test_a_plugin_of_the_chain_must_speak_the_lists_version(
+    places: Places, shim: Path, script: str, version: str, told: str | None
+):
+    places.bin_dir.mkdir()
+    portmap = places.bin_dir / "portmap"
+    portmap.write_text(f"#!/bin/sh\n{script}\n")
+    portmap.chmod(0o755)
+    done = installed(places, shim, Wanted("prod", cni_version=version, chain=("portmap",)))
+    about = [notice for notice in done.notices if str(portmap) in notice]
+    assert about == ([f"{portmap} {told}: every ADD fails until that is mended"] if told else [])
 
 
 def test_uninstall_keeps_the_executable_for_the_dels_to_come(places: Places, shim: Path):
