@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from broker import commands as broker_commands
-from compose import database_commands
+from compose import cni_commands, database_commands
 from compose.logging import configure_logging
 from compose.running import run_until_stopped
 from compose.settings import Settings, read_settings
@@ -98,6 +98,7 @@ def assemble() -> typer.Typer:
     """All command groups under one name."""
     broker_commands.register(app, node_app)
     nodes.register(node_app)
+    cni_commands.register(app)
     history.register(app)
     for name, module in (("network", networks), ("pool", pools), ("address", addresses)):
         group = typer.Typer(help=module.HELP, no_args_is_help=True)

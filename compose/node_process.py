@@ -1,6 +1,7 @@
 """The node worker's process: what it needs, built and run. Knows nothing of the database."""
 
 import asyncio
+from pathlib import Path
 
 from broker.inbox import nudges
 from broker.rpc import rpc_client
@@ -15,13 +16,8 @@ async def run_node(settings: Settings) -> None:
     Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
     """
     url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
-    node = need(settings.node_name, "NODE_NAME", "it is this machine's Kubernetes node name")
-    config = worker.WorkerConfig(
-        node=node,
-        journal=settings.node_dir / "journal.sqlite",
-        socket=settings.cni_socket,
-        netns=settings.node_netns,
-    )
+    config = worker_config(settings)
+    node = config.node
     inbox = Inbox()
     async with (
         rpc_client(url, name=f"node {node}") as client,
@@ -30,6 +26,17 @@ async def run_node(settings: Settings) -> None:
         listening = group.create_task(_listen(url, node, inbox))
         await worker.run(config, client.ask, inbox)
         listening.cancel()
+
+
+def worker_config(settings: Settings) -> worker.WorkerConfig:
+    """What the node worker is told of the settings. Raises `not_provisioned` without the node's name."""
+    return worker.WorkerConfig(
+        node=need(settings.node_name, "NODE_NAME", "it is this machine's Kubernetes node name"),
+        journal=settings.node_dir / "journal.sqlite",
+        socket=settings.cni_socket,
+        netns=settings.node_netns,
+        netns_folders=tuple(map(Path, settings.netns_folders.split(":"))),
+    )
 
 
 async def _listen(url: str, node: str, inbox: Inbox) -> None:

@@ -11,6 +11,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from node_worker.netns_folders import NETNS_FOLDERS
 from schemas.errors import Code, ServiceError
 from schemas.fields import NodeName
 from schemas.validation import explain
@@ -44,6 +45,11 @@ class Settings(BaseSettings):
     node_name: NodeName | None = Field(default=None, description="this node's Kubernetes node name")
     node_netns: Path | None = Field(default=None, description="the netns to wire; the worker's own if unset")
     node_dir: Path = Field(default=Path("/var/lib/moorage"), description="where the node's journal lives")
+    netns_folders: str = Field(
+        default=":".join(map(str, NETNS_FOLDERS)),
+        pattern=r"^/[^:]*(:/[^:]*)*$",
+        description="where pods' namespaces may be, absolute paths with colons between; replaces the default",
+    )
     cni_socket: Path = Field(default=Path("/run/moorage/cni.sock"), description="where the shim reaches us")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

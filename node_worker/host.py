@@ -1,6 +1,6 @@
 """The machine as one worker sees it: the namespace it wires, its drivers, and the pods' namespaces."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -11,6 +11,7 @@ from node_worker.drivers.bridge import BridgeDriver
 from node_worker.drivers.delegated import DELEGATED, DelegatedDriver
 from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns, own
+from node_worker.netns_folders import NETNS_FOLDERS, check_named, check_opened
 from schemas.errors import Code, ServiceError
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -19,10 +20,14 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Host:
     """Plain calls, for threads. Close it when the last of them has ended."""
 
-    def __init__(self, netns: Path | None) -> None:
-        """Wire the namespace at `netns`, by default the worker's own. Raises `netns_unusable`."""
+    def __init__(self, netns: Path | None, netns_folders: Sequence[Path] = NETNS_FOLDERS) -> None:
+        """Wire the namespace at `netns`, by default the worker's own. Raises `netns_unusable`.
+
+        Pods' namespaces are those under `netns_folders`; `netns` may be anywhere.
+        """
         self._own = own()
         self._wired = own() if netns is None else Netns(str(netns))
+        self._netns_folders = tuple(netns_folders)
         self._drivers: Mapping[str, Driver] = {
             "bridge": BridgeDriver(self._wired),
             DELEGATED: DelegatedDriver(),
@@ -43,17 +48,26 @@ class Host:
     def open_pod(self, path: str) -> Netns:
         """The pod's namespace at `path`, for the caller to close.
 
-        Raises ServiceError `netns_unusable`, also where it is the node's own (libcni skel, code 8).
+        Raises ServiceError `netns_unusable`, also where it is the node's own (libcni skel, code 8) or not in
+        a folder for pods' namespaces.
         """
+        check_named(path, self._netns_folders)
         pod = Netns(path)
-        if pod.is_same(self._own) or pod.is_same(self._wired):
+        try:
+            check_opened(path, pod.place, self._netns_folders)
+            self._check_foreign(pod)
+        except BaseException:
             pod.close()
+            raise
+        return pod
+
+    def _check_foreign(self, pod: Netns) -> None:
+        if pod.is_same(self._own) or pod.is_same(self._wired):
             raise ServiceError(
                 Code.NETNS_UNUSABLE,
-                f"network namespace {path} is the node's own: such a pod needs no attachment",
-                netns=path,
+                f"network namespace {pod.path} is the node's own: such a pod needs no attachment",
+                netns=pod.path,
             )
-        return pod
 
     def has_link(self, pod: Netns, ifname: str) -> bool:
         """Whether the pod has an interface of that name."""

@@ -19,6 +19,7 @@ from node_worker.host import Host
 from node_worker.inbox import Inbox
 from node_worker.journal import Journal
 from node_worker.leftovers import Leftovers
+from node_worker.netns_folders import NETNS_FOLDERS
 from node_worker.pacing import Bell
 from node_worker.pulse import Pulse
 from node_worker.reconcile import Reconcile
@@ -39,13 +40,15 @@ log = structlog.get_logger("moorage.node")
 class WorkerConfig:
     """Which node this is, where it keeps its journal and its CNI socket, and which netns it wires.
 
-    `netns` is the path of a network namespace; None is the worker's own. One journal belongs to one worker.
+    `netns` is the path of a network namespace; None is the worker's own. Pods' namespaces must be under
+    `netns_folders`. One journal belongs to one worker.
     """
 
     node: str
     journal: Path
     socket: Path
     netns: Path | None = None
+    netns_folders: tuple[Path, ...] = NETNS_FOLDERS
 
 
 async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
@@ -56,7 +59,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
     Raises ServiceError when the journal or the namespace cannot be used.
     """
     with (
-        Host(config.netns) as host,
+        Host(config.netns, config.netns_folders) as host,
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
     ):

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Self
 
 from schemas.errors import Code, ServiceError
@@ -31,6 +32,11 @@ class Netns:
     def fd(self) -> int:
         """Its file descriptor, for the kernel. It closes with this object."""
         return self._fd
+
+    @property
+    def place(self) -> str:
+        """Where the kernel says it was opened: its path without links, or net:[INODE] (namespaces(7))."""
+        return str(Path(f"/proc/self/fd/{self._fd}").readlink())
 
     def is_same(self, other: "Netns") -> bool:
         """Whether both are one and the same namespace."""

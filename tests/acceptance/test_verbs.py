@@ -1,5 +1,6 @@
 """CHECK, GC and STATUS through every real part, as a runtime calls them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,23 @@ def test_a_pods_annotations_choose_network_and_address_within_what_its_owner_may
         assert (status, answer["code"]) == (1, code), answer
     assert stranger.call("DEL", annotated(ip="10.77.0.300")) == (0, {})
     chosen.delete()
+
+
+def test_the_plugin_is_installed_once_the_worker_serves_its_network(machine: Machine, tmp_path: Path):
+    places = ["--bin-dir", str(tmp_path / "bin"), "--conf-dir", str(tmp_path / "net.d")]
+    places += ["--socket", str(machine.node("node-1").socket)]
+    shim = ["--shim", str(machine.shim)]
+    refused = machine.command("cni", "install", "--network", "nowhere", "--wait", "0", *shim, *places)
+    assert (refused.returncode, "nowhere" in refused.stderr) == (1, True)
+    assert not (tmp_path / "net.d").exists()
+    installed = machine.command("cni", "install", "--network", "prod", *shim, *places)
+    assert installed.returncode == 0, installed.stderr
+    shown = machine.command("cni", "status", *places)
+    assert shown.returncode == 0, shown.stdout
+    (listed,) = (tmp_path / "net.d").iterdir()
+    conf = json.loads(listed.read_text())
+    pod = Pod(machine, "shop/web-0", "node-1")
+    pod.shim = tmp_path / "bin" / "moorage"
+    status, answer = pod.call("ADD", {**conf["plugins"][0], "name": conf["name"]})
+    assert status == 0, answer
+    pod.call("DEL", {**conf["plugins"][0], "name": conf["name"]})

@@ -1,6 +1,7 @@
 """Network namespaces: which are pods, and the simulated hosts made of them."""
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -63,6 +64,66 @@ def test_the_nodes_own_namespaces_are_no_pods(lab: Lab) -> None:
             assert caught.value.code == Code.NETNS_UNUSABLE
         with host.open_pod(lab.netns("pod").path) as pod:
             assert not host.has_link(pod, "eth0")
+
+
+@pytest.fixture
+def elsewhere(lab: Lab, tmp_path: Path) -> Iterator[Path]:
+    """A pod's namespace outside the folders for it."""
+    path = tmp_path / "kept" / "pod"
+    path.parent.mkdir()
+    path.touch()
+    subprocess.run(["mount", "--bind", lab.netns("pod").path, path], check=True, timeout=10)
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True, timeout=10)
+
+
+def test_a_namespace_outside_the_folders_is_no_pod_unless_its_folder_is_named(elsewhere: Path):
+    with Host(None) as host, pytest.raises(ServiceError, match="MOORAGE_NETNS_FOLDERS") as caught:
+        host.open_pod(str(elsewhere))
+    assert caught.value.code == Code.NETNS_UNUSABLE
+    with Host(None, [elsewhere.parent]) as host, host.open_pod(str(elsewhere)) as pod:
+        assert pod.inode == elsewhere.stat().st_ino
+    with Host(elsewhere) as host:  # what a setting names may be anywhere
+        assert host.links()
+
+
+def test_a_link_does_not_lead_out_of_the_folders_but_a_folder_may_be_a_link(elsewhere: Path, tmp_path: Path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "pod").symlink_to(elsewhere)
+    before = len(open_files())
+    with Host(None, [inside]) as host:
+        opened = len(open_files())
+        with pytest.raises(ServiceError, match=f"leads to {elsewhere}") as caught:
+            host.open_pod(str(inside / "pod"))
+        # `caught` keeps the frames and what they hold: nothing is closed by being forgotten
+        assert len(open_files()) == opened > before, f"what was refused is closed: {caught.value}"
+    (tmp_path / "link").symlink_to(elsewhere.parent)
+    with Host(None, [tmp_path / "link"]) as host, host.open_pod(str(tmp_path / "link" / "pod")) as pod:
+        assert pod.inode == elsewhere.stat().st_ino
+
+
+def test_a_link_from_outside_does_not_lead_in(lab: Lab, tmp_path: Path):
+    (tmp_path / "pod").symlink_to(lab.netns("pod").path)
+    with Host(None) as host, pytest.raises(ServiceError, match="is not in a folder that is allowed"):
+        host.open_pod(str(tmp_path / "pod"))
+
+
+def test_a_processs_namespace_is_a_pod(lab: Lab):
+    netns = lab.netns("pod")
+    inside = ["nsenter", f"--net={netns.path}", "cat"]
+    with subprocess.Popen(inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"inside\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"inside\n"
+        with Host(None) as host, host.open_pod(f"/proc/{process.pid}/ns/net") as pod:
+            assert pod.is_same(netns)
+        process.stdin.close()
+
+
+def open_files() -> list[Path]:
+    return list(Path("/proc/self/fd").iterdir())
 
 
 def test_a_simulated_host_is_made_once_and_removed_twice(lab: Lab) -> None:

@@ -1,8 +1,12 @@
 """Settings that cannot be used are named, and those that can are read."""
 
+from pathlib import Path
+
 import pytest
 
+from compose.node_process import worker_config
 from compose.settings import read_settings
+from node_worker.netns_folders import NETNS_FOLDERS
 from schemas.errors import Code, ServiceError
 
 
@@ -32,4 +36,19 @@ def test_preferred_partitions_are_numbers_with_commas(monkeypatch: pytest.Monkey
 def test_partitions_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, told: str):
     monkeypatch.setenv("MOORAGE_ALLOCATOR_PARTITIONS", told)
     with pytest.raises(ServiceError, match="allocator_partitions"):
+        read_settings()
+
+
+def test_folders_for_namespaces_are_absolute_paths_with_colons(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MOORAGE_NETNS_FOLDERS", raising=False)
+    assert read_settings().netns_folders.split(":") == [str(folder) for folder in NETNS_FOLDERS]
+    monkeypatch.setenv("MOORAGE_NETNS_FOLDERS", "/srv/netns:/proc")
+    monkeypatch.setenv("MOORAGE_NODE_NAME", "node-1")
+    assert worker_config(read_settings()).netns_folders == (Path("/srv/netns"), Path("/proc"))
+
+
+@pytest.mark.parametrize("told", ["netns", "/a:", ":/a", "/a::/b", "/a:b"])
+def test_folders_that_are_no_absolute_paths_are_refused(monkeypatch: pytest.MonkeyPatch, told: str):
+    monkeypatch.setenv("MOORAGE_NETNS_FOLDERS", told)
+    with pytest.raises(ServiceError, match="netns_folders"):
         read_settings()
