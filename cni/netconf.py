@@ -17,11 +17,10 @@ from pydantic import (
 )
 
 from cni.errors import CniError, SpecCode
+from cni.places import TYPE
 from schemas.fields import ContainerId, Ifname, NetworkName, PoolName
 from schemas.validation import explain
 
-PLUGIN = "moorage"
-"""The executable's name, which a configuration calls it by."""
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 
@@ -95,12 +94,12 @@ def read_configuration(stdin: bytes) -> NetConf:
 def _our_part(document: dict[str, Any]) -> dict[str, Any]:
     """What is to be on top of the document: our part is in `ipam` where another plugin delegates to us."""
     ipam = document.get("ipam") or {}
-    named = isinstance(ipam, dict) and ipam.get("type") == PLUGIN
-    if document.get("type") == PLUGIN and ipam:
+    named = isinstance(ipam, dict) and ipam.get("type") == TYPE
+    if document.get("type") == TYPE and ipam:
         raise CniError(
             SpecCode.INVALID_CONFIG,
-            f"ipam: plugin {PLUGIN} has its addresses from the allocator: leave ipam out, or name the plugin "
-            f'that makes the interface as "type" and {PLUGIN} in "ipam"',
+            f"ipam: plugin {TYPE} has its addresses from the allocator: leave ipam out, or name the plugin "
+            f'that makes the interface as "type" and {TYPE} in "ipam"',
         )
     if not named:
         return {"delegated": False}

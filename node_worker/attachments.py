@@ -52,6 +52,8 @@ class Attachment:
     state: State = State.ALLOCATING
     addresses: tuple[IPInterface, ...] = ()
     mac: str | None = None
+    netns_cookie: int = 0
+    """Of a pod that another plugin wires: tells its namespace from a later one with the same inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Release:
 
 _COLUMNS = (
     "attachment_id, network, conf_name, container_id, ifname, owner, netns, netns_device, netns_inode, "
-    "boot_id, driver, bridge, host_link, state, addresses, mac"
+    "boot_id, driver, bridge, host_link, state, addresses, mac, netns_cookie"
 )
 
 
@@ -97,6 +99,7 @@ def begin(connection: sqlite3.Connection, attachment: Attachment) -> None:
             attachment.state,
             _listed(attachment.addresses),
             attachment.mac,
+            attachment.netns_cookie,
         ),
     )
 

@@ -220,6 +220,7 @@ class Handlers:
             netns=pod.path,
             netns_device=pod.device,
             netns_inode=pod.inode,
+            netns_cookie=pod.cookie() if request.conf.delegated else 0,
             boot_id=self._parts.host.boot_id,
             driver=DELEGATED if request.conf.delegated else network.definition.driver.type,
             bridge=bridge_name(request.network),
@@ -330,7 +331,11 @@ def _goes_on(known: Attachment, draft: Attachment) -> bool:
     again = known.state is State.ATTACHED and known.driver == DELEGATED
     if (known.network, known.driver) != (draft.network, draft.driver):
         return False
-    return unfinished or (again and known.netns_inode == draft.netns_inode)
+    return unfinished or (again and _same_pod(known, draft))
+
+
+def _same_pod(known: Attachment, draft: Attachment) -> bool:
+    return (known.netns_inode, known.netns_cookie) == (draft.netns_inode, draft.netns_cookie)
 
 
 def _replaced(attachment: Attachment) -> ServiceError:

@@ -86,10 +86,9 @@ class Host:
         delegated = [row for row in rows if row.driver == DELEGATED]
         links = veth.link_names(self._wired)
         gone = {row.attachment_id for row in rows if row not in delegated and row.host_link not in links}
-        living = foreign.living() if delegated else None
-        if living is not None:
-            gone |= {row.attachment_id for row in delegated if row.netns_inode not in living}
-        return gone
+        pods = {row.attachment_id: foreign.Identity(row.netns_inode, row.netns_cookie) for row in delegated}
+        away = foreign.gone(pods.values()) if pods else set()
+        return gone | {named for named, pod in pods.items() if pod in away}
 
     def remove_unknown(self, host_link: str) -> None:
         """Remove an endpoint that the journal knows nothing of by its host's end, if it has one."""

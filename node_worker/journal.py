@@ -17,7 +17,7 @@ from schemas.errors import Code, ServiceError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE attachments (
     attachment_id TEXT NOT NULL PRIMARY KEY,
@@ -36,6 +36,7 @@ CREATE TABLE attachments (
     state TEXT NOT NULL CHECK (state IN ('allocating', 'wiring', 'attached', 'removing')),
     addresses TEXT NOT NULL,
     mac TEXT,
+    netns_cookie INTEGER NOT NULL DEFAULT 0,
     CONSTRAINT one_attachment_per_interface UNIQUE (container_id, ifname, conf_name)
 ) STRICT;
 CREATE INDEX attachments_of_network ON attachments (network);
@@ -60,6 +61,12 @@ CREATE TABLE networks (
     reported INTEGER NOT NULL CHECK (reported IN (0, 1))
 ) STRICT;
 """
+
+
+_MIGRATIONS = {
+    1: "ALTER TABLE attachments ADD COLUMN netns_cookie INTEGER NOT NULL DEFAULT 0;",
+}
+"""What makes the schema of each earlier version that of the next."""
 
 
 class Journal:
@@ -152,6 +159,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+    elif version in _MIGRATIONS:
+        for step in range(version, _SCHEMA_VERSION):
+            connection.executescript(f"BEGIN; {_MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
     elif version != _SCHEMA_VERSION:
         raise _unusable(
             path,

@@ -36,6 +36,9 @@ class FakePod:
         self.path, self.device, self.inode = path, 4, 4026532000 + len(path)
         self.closed = False
 
+    def cookie(self) -> int:
+        return 1
+
     def __enter__(self) -> "FakePod":
         return self
 
@@ -50,6 +53,7 @@ class FakeHost:
 
     def __init__(self) -> None:
         self.endpoints: dict[str, tuple[str, str]] = {}
+        self.delegated = False
         self.cut_links: set[str] = set()
         self.networks: dict[str, NetworkDefinition] = {}
         self.foreign: set[tuple[str, str]] = set()
@@ -64,6 +68,7 @@ class FakeHost:
 
     def driver(self, name: str) -> "FakeHost":
         assert name in ("bridge", "ipam")
+        self.delegated = name == "ipam"
         return self
 
     def open_pod(self, path: str) -> FakePod:
@@ -96,7 +101,7 @@ class FakeHost:
     def prepare(self, plan: Any, pod: FakePod) -> "FakePrepared":
         self._do("prepare")
         assert plan.host_link not in self.endpoints
-        assert not self.has_link(pod, plan.ifname)
+        assert self.delegated or not self.has_link(pod, plan.ifname)
         self.endpoints[plan.host_link] = (pod.path, plan.ifname)
         self.hook("prepared")
         return FakePrepared(self)

@@ -50,9 +50,8 @@ class DelegatedDriver:
 
     def cut(self, attachment: Attachment) -> None:
         """Set the interface down if it still has an address of this attachment."""
-        foreign.silence(
-            attachment.netns, attachment.netns_inode, attachment.ifname, frozenset(attachment.addresses)
-        )
+        pod = foreign.Identity(attachment.netns_inode, attachment.netns_cookie)
+        foreign.silence(attachment.netns, pod, attachment.ifname, frozenset(attachment.addresses))
 
     def detach(self, attachment: Attachment) -> None:
         """The other plugin removes its interface after our DEL."""

@@ -6,7 +6,8 @@ nothing: it may be unmounted while the pod lives, and be another's by now.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from node_worker.netlink.namespace import Netns
@@ -19,23 +20,36 @@ _HOSTS_PROCESSES = 0xEFFFFFFC  # PROC_PID_INIT_INO, linux/proc_ns.h
 _MOUNTED = re.compile(r"^\d+ \d+ \S+ net:\[(\d+)\] (\S+) .* - nsfs ", re.MULTILINE)
 
 
-def living() -> frozenset[int] | None:
-    """The inodes of all network namespaces of this machine; None where not all of them can be seen.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which namespace is meant. An inode is used again; with a cookie of 0 it has to do."""
+
+    inode: int
+    cookie: int
+
+    def is_of(self, netns: Netns) -> bool:
+        """Whether `netns` is the one."""
+        return netns.inode == self.inode and self.cookie in (0, netns.cookie())
+
+
+def gone(wanted: Collection[Identity]) -> set[Identity]:
+    """Those of `wanted` that no process and no mount of this machine holds; none where that cannot be seen.
 
     A worker in a container without the host's process ids sees only its own processes.
     """
     if (_PROC / "self/ns/pid").stat().st_ino != _HOSTS_PROCESSES:
-        return None
-    return frozenset(inode for inode, _ in _held())
+        return set()
+    held = dict(_held())
+    return {one for one in wanted if one.inode not in held or _is_another(held[one.inode], one)}
 
 
-def silence(path: str, inode: int, ifname: str, addresses: frozenset[IPInterface]) -> None:
-    """Set `ifname` down in the namespace of that inode, if it has one of `addresses`.
+def silence(path: str, wanted: Identity, ifname: str, addresses: frozenset[IPInterface]) -> None:
+    """Set `ifname` down in that namespace, if it has one of `addresses`.
 
     Nothing to do where the namespace, the interface or the addresses are gone. Raises ServiceError
     `kernel_refused`.
     """
-    pod = _found(path, inode)
+    pod = _found(path, wanted)
     if pod is None:
         return
     with pod, inside(pod) as links:
@@ -44,28 +58,37 @@ def silence(path: str, inode: int, ifname: str, addresses: frozenset[IPInterface
             links.change(ifname, state="down")
 
 
-def _found(path: str, inode: int) -> Netns | None:
-    """The namespace of that inode: where it was, or wherever else somebody holds it."""
-    pod = _opened(path, inode)
+def _found(path: str, wanted: Identity) -> Netns | None:
+    """The namespace: where it was, or wherever else somebody holds it."""
+    pod = _opened(path, wanted)
     if pod is not None:
         return pod
-    for held, place in _held():
-        if held == inode:
-            pod = _opened(place, inode)
+    for inode, place in _held():
+        if inode == wanted.inode:
+            pod = _opened(place, wanted)
             if pod is not None:
                 return pod
     return None
 
 
-def _opened(path: str, inode: int) -> Netns | None:
+def _opened(path: str, wanted: Identity) -> Netns | None:
     try:
         pod = Netns(path)
     except ServiceError:
         return None
-    if pod.inode == inode:
+    if wanted.is_of(pod):
         return pod
     pod.close()
     return None
+
+
+def _is_another(path: str, wanted: Identity) -> bool:
+    """Whether the namespace at `path` is certainly not the one. In doubt it may be."""
+    try:
+        with Netns(path) as pod:
+            return not wanted.is_of(pod)
+    except ServiceError:
+        return False
 
 
 def _held() -> Iterator[tuple[int, str]]:

@@ -4,7 +4,9 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +17,7 @@ from schemas.errors import Code, ServiceError
 
 _CLONE_NEWNET = 0x40000000  # sched.h
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h
 
 
 class Netns:
@@ -37,6 +40,18 @@ class Netns:
     def place(self) -> str:
         """Where the kernel says it was opened: its path without links, or net:[INODE] (namespaces(7))."""
         return str(Path(f"/proc/self/fd/{self._fd}").readlink())
+
+    def cookie(self) -> int:
+        """What tells it from every other namespace since boot; 0 where the kernel does not say (before 5.14).
+
+        An inode is used again as soon as its namespace is gone, a cookie never is.
+        """
+        with self.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as inside:
+            try:
+                told = inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+            except OSError:
+                return 0
+        return int.from_bytes(told, sys.byteorder)
 
     def is_same(self, other: "Netns") -> bool:
         """Whether both are one and the same namespace."""

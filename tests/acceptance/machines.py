@@ -133,13 +133,13 @@ class Machine:
 
 
 @contextmanager
-def machine_of(state_dir: Path, shim: Path, nodes: int = 2) -> Iterator[Machine]:
-    """A stack with network `prod` on the underlay and a pinned pool for shop/web-*."""
+def machine_of(state_dir: Path, shim: Path, nodes: int = 2, uplink: str | None = UPLINK) -> Iterator[Machine]:
+    """A stack with network `prod`, by default on the underlay, and a pinned pool for shop/web-*."""
     names = [f"node-{number}" for number in range(1, nodes + 1)]
     with running_stack(Settings().private(), state_dir, names, print) as stack, ExitStack() as undo:
         machine = Machine(stack, shim, undo)
         machine.wait_for_nodes()
-        machine.network("prod", "10.77.0.0/24", uplink=UPLINK)
+        machine.network("prod", "10.77.0.0/24", uplink=uplink)
         machine.pool("prod", "web", ["10.77.0.10-10.77.0.19"], ["shop/web-*"])
         yield machine
 

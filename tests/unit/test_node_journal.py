@@ -242,6 +242,19 @@ def test_a_journal_of_a_newer_worker_is_refused_and_left_alone(path: Path) -> No
         Journal(path)
 
 
+async def test_a_journal_of_an_older_worker_is_brought_up_to_this_one(path: Path) -> None:
+    row = draft()
+    with Journal(path) as journal:
+        await journal.run(attachments.begin, row)
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE attachments DROP COLUMN netns_cookie")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert await journal.run(attachments.by_id, row.attachment_id) == row
+
+
 def test_a_folder_in_the_journals_place_is_named(path: Path) -> None:
     path.mkdir(parents=True)
     with pytest.raises(ServiceError, match=str(path)):
