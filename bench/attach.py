@@ -1,10 +1,12 @@
 """Attaching and detaching pods, beside the reference plugins `bridge` and `host-local` on the same host."""
 
+import resource
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.calls import Caller, Plugin, inside_host, sandboxes
-from bench.machine import GRACE_S, ROOT, Machine, Size, memory_mb, pid_of
+from bench.machine import GRACE_S, ROOT, Machine, Size, cpu_s, memory_mb, pid_of
 from bench.node import NETWORK, Node, make_network, node, started
 from bench.pods import percentile
 from bench.results import Figure
@@ -22,6 +24,12 @@ FIGURES = (
     Figure("burst_vs_reference", "200 ADDs, 32 at a time: ours a second over theirs", at_least=2),
     Figure("burst_adds_per_s", "our ADDs a second in that burst, median"),
     Figure("reference_burst_adds_per_s", "theirs, median"),
+    Figure("burst_cpu_ms_worker", "processor time of the node worker for each ADD of that burst"),
+    Figure("burst_cpu_ms_shim", "of our executables"),
+    Figure("burst_cpu_ms_allocator", "of the allocator"),
+    Figure("burst_cpu_ms_rabbitmq", "of RabbitMQ"),
+    Figure("burst_cpu_ms_mariadb", "of MariaDB"),
+    Figure("reference_burst_cpu_ms", "of bridge + host-local for each of theirs"),
     Figure("worker_rss_mb", "peak memory of the node worker over 2,000 ADDs and DELs, MB", at_most=80),
     Figure("worker_rss_growth_mb", "the last quarter of these over the first, MB", at_most=4),
     Figure("worker_ready_s", "from the node worker's start to its STATUS ok, s", at_most=1.5),
@@ -39,17 +47,25 @@ _AT_ONCE = 32
 def run(machine: Machine) -> dict[str, float]:
     """One IPv4 address, a gateway on the bridge, no masquerade and no probe on both sides."""
     place, folder = machine.place("attach"), machine.services.state_dir
-    with machine.allocator(place, machine.database("attach")), node(machine, place) as host:
+    with machine.allocator(place, machine.database("attach")) as allocator, node(machine, place) as host:
         make_network(place, f"{_OUR_NET}.0.0/16")
         ours, theirs = _ours(host, folder), _theirs(folder)
         machine.tell("the node worker started again and again")
         measured = {"worker_ready_s": _ready_s(machine, host, ours)}
         host.run("ip", "address", "add", f"{_OUR_NET}.0.1/16", "dev", bridge_name(NETWORK))
+        servers = machine.services
+        watched = {
+            "worker": [pid_of(host.worker)],
+            "allocator": [pid_of(allocator)],
+            "rabbitmq": servers.rabbitmq.pids,
+            "mariadb": servers.mariadb.pids,
+        }
         with inside_host(host.netns):
             caller = Caller(folder)
-            for name, part in (("alone", _alone), ("bursts", _bursts)):
-                machine.tell(f"ADD and DEL of both plugins in turn: {name}")
-                measured |= part(machine, caller, ours, theirs)
+            machine.tell("ADD and DEL of both plugins in turn: one alone")
+            measured |= _alone(machine, caller, ours, theirs)
+            machine.tell("ADD and DEL of both plugins in turn: many at once")
+            measured |= _bursts(machine, caller, (ours, theirs), watched)
             machine.tell("ADDs and DELs one after another")
             measured |= _churn(machine, caller, ours, pid_of(host.worker))
         return measured
@@ -116,22 +132,39 @@ def _alone(machine: Machine, caller: Caller, ours: Plugin, theirs: Plugin) -> di
     }
 
 
-def _bursts(machine: Machine, caller: Caller, ours: Plugin, theirs: Plugin) -> dict[str, float]:
+def _bursts(
+    machine: Machine, caller: Caller, plugins: tuple[Plugin, Plugin], watched: Mapping[str, list[int]]
+) -> dict[str, float]:
     """Many ADDs at once; the two plugins take turns."""
     rates: dict[str, list[float]] = {"ours": [], "theirs": []}
+    used: dict[str, list[float]] = {}
     count = _BURST[machine.size]
     for number in range(_BURSTS[machine.size]):
-        turns = [("ours", ours), ("theirs", theirs)]
+        turns = list(zip(("ours", "theirs"), plugins, strict=True))
         for name, plugin in turns if number % 2 else turns[::-1]:
             with sandboxes("moburst", count) as pods:
+                before = {key: cpu_s(*pids) for key, pids in watched.items()} | {"calls": _calls_cpu_s()}
                 rates[name].append(count / caller.many(plugin, "ADD", pods, _AT_ONCE))
+                after = {key: cpu_s(*pids) for key, pids in watched.items()} | {"calls": _calls_cpu_s()}
+                for key, seconds in after.items():
+                    used.setdefault(f"{name} {key}", []).append((seconds - before[key]) / count * 1e3)
                 caller.many(plugin, "DEL", pods, _AT_ONCE)
     middle = {name: statistics.median(values) for name, values in rates.items()}
+    cpu = {name: statistics.median(values) for name, values in used.items()}
     return {
+        **{f"burst_cpu_ms_{key}": cpu[f"ours {key}"] for key in watched},
+        "burst_cpu_ms_shim": cpu["ours calls"],
+        "reference_burst_cpu_ms": cpu["theirs calls"],
         "burst_adds_per_s": middle["ours"],
         "reference_burst_adds_per_s": middle["theirs"],
         "burst_vs_reference": middle["ours"] / middle["theirs"],
     }
+
+
+def _calls_cpu_s() -> float:
+    """What the calls so far have used, and what those started (getrusage(2), RUSAGE_CHILDREN)."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _churn(machine: Machine, caller: Caller, ours: Plugin, worker: int) -> dict[str, float]:

@@ -26,10 +26,14 @@ log = structlog.get_logger("moorage.node")
 class Teardown:
     """Ends attachments. Every call is safe to repeat."""
 
-    def __init__(self, journal: Journal, host: Host, threads: Threads, releases: Releases) -> None:
+    def __init__(
+        self, journal: Journal, host: Host, threads: Threads, removals: Threads, releases: Releases
+    ) -> None:
+        """`removals` are threads of their own, more of them: the kernel takes 15 ms to remove a link, waiting."""
         self._journal = journal
         self._host = host
         self._threads = threads
+        self._removals = removals
         self._releases = releases
 
     async def retire(self, attachment: Attachment) -> Release | None:
@@ -55,7 +59,7 @@ class Teardown:
         release = await self._threads.run(self._cut, attachment)
         if release is not None:
             self._releases.send(release)
-        await self._threads.run(self._removed, attachment)
+        await self._removals.run(self._removed, attachment)
         return release
 
     def _cut(self, attachment: Attachment) -> Release | None:
@@ -70,7 +74,7 @@ class Teardown:
         """Remove the endpoint alone."""
         driver = self._host.driver(attachment.driver)
         await self._threads.run(driver.cut, attachment)
-        await self._threads.run(driver.detach, attachment)
+        await self._removals.run(driver.detach, attachment)
 
     async def recover(self) -> None:
         """At start: end what a killed worker left unfinished, and all pods of an earlier boot.

@@ -31,7 +31,8 @@ from node_worker.teardown import Teardown
 from node_worker.threads import Threads
 from node_worker.vanished import Vanished
 
-_NETLINK_THREADS = 8
+_NETLINK_THREADS = 4
+_REMOVALS = 16
 
 log = structlog.get_logger("moorage.node")
 
@@ -62,12 +63,13 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         Host(config.netns, config.netns_folders) as host,
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
+        Threads("removals", _REMOVALS) as removals,
     ):
         session, clock, gate = Session(config.node), DatabaseClock(), Gate(config.node)
         sync = Sync(session, ask, clock, journal, host, threads)
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
-        teardown = Teardown(journal, host, threads, releases)
+        teardown = Teardown(journal, host, threads, removals, releases)
         vanished = Vanished(config.node, journal, host, threads, teardown)
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate)

@@ -181,7 +181,7 @@ async def node(
         session, clock, gate = Session("node-a"), DatabaseClock(), Gate("node-a")
         sync = Sync(session, allocator, clock, journal, host, threads)
         releases = Releases("node-a", allocator, journal)
-        teardown = Teardown(journal, host, threads, releases)
+        teardown = Teardown(journal, host, threads, threads, releases)
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, allocator, clock, journal, teardown, leftovers, gate)
         pulse = Pulse(session, allocator, clock, sync, reconcile, gate)

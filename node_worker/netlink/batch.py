@@ -11,10 +11,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from errno import EEXIST, ENODEV
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from threading import Lock
 from typing import Self
 
 from node_worker.netlink.session import Refused
@@ -38,6 +39,10 @@ _IFF_UP = 1
 _HEADER, _LINK, _ADDR = struct.Struct("=IHHII"), struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
 _ROUTE, _ATTRIBUTE, _WORD = struct.Struct("=BBBBBBBBI"), struct.Struct("=HH"), struct.Struct("=I")
 _NUMBER = struct.Struct("=i")
+TURN = Lock()
+"""Who changes links. The kernel lets one do so at a time, and whoever waits for it there keeps a processor busy:
+eight threads at once cost 3.7 ms of system time for each ADD in place of 1.6.
+"""
 _WAIT_S = 5.0  # the kernel answers within the send; longer means that something is very wrong
 _RECEIVED = 65536
 
@@ -170,7 +175,9 @@ class RoutingSocket:
             + message.body
             for number, message in enumerate(messages, 1)
         )
-        with _told(messages[0].operation):
+        # A removal ends with a wait of some 15 ms in which the kernel lets others go on.
+        changes = flags & _ACK and messages[0].kind != _DELLINK
+        with _told(messages[0].operation), TURN if changes else nullcontext():
             self._socket.send(data)
 
     def _answers(self, count: int) -> Iterator[tuple[int, tuple[int, str]]]:

@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 
 from node_worker.netlink.batch import (
+    TURN,
     End,
     RoutingSocket,
     add_address,
@@ -131,7 +132,8 @@ def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
         outside = undo.enter_context(RoutingSocket())
         _make_pair(outside, pod, plan)
         undo.callback(_remove, outside, plan.host_link)
-        switch_off_ipv6(plan.host_link)
+        with TURN:
+            switch_off_ipv6(plan.host_link)
         with pod.entered():
             inside_pod = undo.enter_context(RoutingSocket())
         prepared = PreparedVeth(plan, pod, outside, inside_pod)
