@@ -27,7 +27,7 @@ class Cri:
     def __init__(self, socket: Path, folder: Path) -> None:
         self._pool = messages_of("cri.proto", folder)
         options = {
-            "grpc.default_authority": "localhost",  # containerd refuses the one that comes from a socket's path
+            "grpc.default_authority": "localhost",  # containerd refuses a socket's path
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 200,
         }

@@ -104,7 +104,8 @@ def test_an_address_that_is_not_its_own_is_refused_with_the_reason(machine: Mach
 
 
 def test_a_container_may_be_on_two_networks(machine: Machine, podman: Podman):
-    both = podman.run("web-4", "--network", "podman-prod", "--network", "podman-lab")
+    wishes = ["podman-prod:interface_name=eth0", "podman-lab:interface_name=eth1"]
+    both = podman.run("web-4", *(f"--network={wish}" for wish in wishes))
     (prod,), (lab,) = both.addresses("podman-prod"), both.addresses("podman-lab")
     assert (both.interface("eth0")[0], both.interface("eth1")[0]) == ([f"{prod}/24"], [f"{lab}/24"])
     assert (shown(machine, prod).ifname, shown(machine, lab, "lab").ifname) == ("eth0", "eth1")
@@ -113,11 +114,13 @@ def test_a_container_may_be_on_two_networks(machine: Machine, podman: Podman):
 
 
 def test_the_containers_of_a_pod_share_its_address(machine: Machine, podman: Podman):
-    podman("pod", "create", "--name", "shop", "--network", "podman-prod", "--infra-command", "/sleeper")
+    pod = ["--name", "shop", "--infra-name", "web-shop", "--infra-command", "/sleeper"]
+    podman("pod", "create", *pod, "--network", "podman-prod")
     one, other = (podman.run(name, "--pod", "shop") for name in ("web-5", "web-6"))
     assert one.interface("eth0") == other.interface("eth0")
     assert one.netns.stat().st_ino == other.netns.stat().st_ino
     (address,) = attached(machine)
+    assert (address.owner, address.pool) == ("container:web-shop", "named")
     assert one.interface("eth0")[0] == [f"{address.address}/24"]
     one.remove()
     assert attached(machine) == [address]
