@@ -126,10 +126,10 @@ def test_stopping_and_removing_may_be_repeated(machine: Machine, containerd: Con
     ("holder", "refused", "wish", "code"),
     [
         ("shop/one-0", "shop/one-1", {}, "exhausted"),
-        ("shop/web-8", "shop/web-9", {"ip": "10.77.0.18"}, "owner_pinned"),
+        ("shop/web-8", "shop/web-9", {"ip": "10.77.0.18"}, "address_in_use"),
     ],
 )
-def test_what_a_failed_add_leaves_is_taken_away_by_the_runtimes_own_del(
+def test_a_failed_add_and_the_runtimes_own_del_leave_nothing(
     machine: Machine, containerd: Containerd, holder: str, refused: str, wish: dict[str, str], code: str
 ):
     held = containerd.run(holder, **wish)

@@ -114,9 +114,9 @@ def test_a_container_may_be_on_two_networks(machine: Machine, podman: Podman):
 
 
 def test_the_containers_of_a_pod_share_its_address(machine: Machine, podman: Podman):
-    pod = ["--name", "shop", "--infra-name", "web-shop", "--infra-command", "/sleeper"]
-    podman("pod", "create", *pod, "--network", "podman-prod")
-    one, other = (podman.run(name, "--pod", "shop") for name in ("web-5", "web-6"))
+    pod = ["--name", "web-shop", "--infra-command", "/sleeper", "--network", "podman-prod"]
+    podman("pod", "create", *pod)
+    one, other = (podman.run(name, "--pod", "web-shop") for name in ("web-5", "web-6"))
     assert one.interface("eth0") == other.interface("eth0")
     assert one.netns.stat().st_ino == other.netns.stat().st_ino
     (address,) = attached(machine)
@@ -124,7 +124,7 @@ def test_the_containers_of_a_pod_share_its_address(machine: Machine, podman: Pod
     assert one.interface("eth0")[0] == [f"{address.address}/24"]
     one.remove()
     assert attached(machine) == [address]
-    podman("pod", "rm", "--force", "--time", "0", "shop")
+    podman("pod", "rm", "--force", "--time", "0", "web-shop")
     assert attached(machine) == []
 
 
