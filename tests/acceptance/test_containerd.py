@@ -79,7 +79,7 @@ def test_a_pod_that_is_run_again_keeps_its_ip_and_mac(machine: Machine, containe
     assert interface[0] == [f"{ip}/24"]
     assert listed(machine, "shop/web-0") == [ip]
     first.end()
-    assert shown(machine, ip).state == "waiting"
+    until(lambda: shown(machine, ip).state == "waiting")
     second = containerd.run("shop/web-0")
     assert second.id != first.id
     assert (second.ip, second.interface()) == (ip, interface)
@@ -95,7 +95,7 @@ def test_annotations_choose_network_pool_and_address(machine: Machine, container
     ip = elsewhere.ip
     assert ip.startswith("10.91.0.")
     elsewhere.end()
-    assert shown(machine, ip, "other").state == "free"
+    until(lambda: shown(machine, ip, "other").state == "free")
 
 
 def test_a_pod_that_may_not_use_the_pool_is_refused_with_the_reason_and_leaves_nothing(
@@ -106,7 +106,7 @@ def test_a_pod_that_may_not_use_the_pool_is_refused_with_the_reason_and_leaves_n
     assert "bank/api-1" in refused.value.details()
     assert "owner_forbidden" in refused.value.details()
     assert containerd.cri.sandboxes() == []
-    assert attached(machine, "bank/api-1") == []
+    until(lambda: not attached(machine, "bank/api-1"))
     assert links(containerd.host) == bare["node-1"]
 
 
@@ -117,7 +117,7 @@ def test_stopping_and_removing_may_be_repeated(machine: Machine, containerd: Con
     pod.stop()
     pod.remove()
     pod.remove()
-    assert attached(machine, "shop/web-2") == []
+    until(lambda: not attached(machine, "shop/web-2"))
     calls = [(call.command, call.netns) for call in containerd.plugins.calls(pod.id)]
     assert calls[:3] == [("ADD", netns), ("DEL", netns), ("DEL", "")]
 
@@ -139,7 +139,7 @@ def test_a_failed_add_and_the_runtimes_own_del_leave_nothing(
     assert code in failure.value.details()
     failed = containerd.plugins.calls()[-1].container_id
     assert [call.command for call in containerd.plugins.calls(failed)] == ["ADD", "DEL"]
-    assert attached(machine, refused) == []
+    until(lambda: not attached(machine, refused))
     assert links(containerd.host) == before
     assert containerd.cri.sandboxes() == [held.id]
 
@@ -170,7 +170,7 @@ def test_pods_outlive_a_killed_containerd_and_can_be_stopped_afterwards(
     assert shown(machine, ip).container_id == pod.id
     assert containerd.plugins.calls() == calls
     pod.end()
-    assert shown(machine, ip).state == "waiting"
+    until(lambda: shown(machine, ip).state == "waiting")
     assert not peer.reaches(ip)
 
 

@@ -57,7 +57,7 @@ def podman(machine: Machine, running: Podman, bare: set[str]) -> Iterator[Podman
     yield running
     running.empty()
     assert links(running.host) == bare
-    assert attached(machine) == []
+    until(lambda: not attached(machine))
     assert simulated.netns_names() == namespaces
 
 
@@ -78,7 +78,7 @@ def test_a_container_gets_its_address_and_mac_again_under_its_name(machine: Mach
     held = shown(machine, ip)
     assert (held.owner, held.pool, held.container_id) == ("container:web-0", "named", first.id)
     first.remove()
-    assert shown(machine, ip).state == "waiting"
+    until(lambda: shown(machine, ip).state == "waiting")
     second = podman.run("web-0", "--network", "podman-prod")
     assert second.id != first.id
     assert (second.addresses("podman-prod"), second.interface("eth0")) == ([ip], interface)
@@ -110,7 +110,8 @@ def test_a_container_may_be_on_two_networks(machine: Machine, podman: Podman):
     assert (both.interface("eth0")[0], both.interface("eth1")[0]) == ([f"{prod}/24"], [f"{lab}/24"])
     assert (shown(machine, prod).ifname, shown(machine, lab, "lab").ifname) == ("eth0", "eth1")
     both.remove()
-    assert (shown(machine, prod).state, shown(machine, lab, "lab").state) == ("waiting", "free")
+    until(lambda: shown(machine, prod).state == "waiting")
+    until(lambda: shown(machine, lab, "lab").state == "free")
 
 
 def test_the_containers_of_a_pod_share_its_address(machine: Machine, podman: Podman):
@@ -125,7 +126,7 @@ def test_the_containers_of_a_pod_share_its_address(machine: Machine, podman: Pod
     one.remove()
     assert attached(machine) == [address]
     podman("pod", "rm", "--force", "--time", "0", "web-shop")
-    assert attached(machine) == []
+    until(lambda: not attached(machine))
 
 
 def test_a_mapped_port_reaches_the_container(machine: Machine, podman: Podman):
