@@ -155,6 +155,7 @@ class Containerd:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             unmount_below(self.folder)
+            self.plugins.forget()
 
     def _why_not(self) -> str | None:
         try:

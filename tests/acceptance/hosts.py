@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+_RESULTS = Path("/var/lib/cni/results")  # where runtimes keep what an ADD answered, until its DEL (libcni)
 REFERENCE_PLUGINS = Path("/usr/lib/cni")
 """Where Debian's containernetworking-plugins puts them."""
 
@@ -55,6 +56,12 @@ class Plugins:
         lines = self._log.read_text().splitlines() if self._log.exists() else []
         every = [Call(*line.split("|")) for line in lines]
         return [call for call in every if container_id in (None, call.container_id)]
+
+    def forget(self) -> None:
+        """Remove the results that the runtime keeps of containers whose DEL it did not see through."""
+        for container_id in {call.container_id for call in self.calls()} - {"", "dummy"}:
+            for kept in _RESULTS.glob(f"*-{container_id}-*"):
+                kept.unlink(missing_ok=True)
 
 
 def arguments_of(pid: int) -> list[str]:

@@ -152,6 +152,7 @@ class Podman:
             for name in self._namespaces:
                 simulated.remove_netns(name)
             unmount_below(self.folder)
+            self.plugins.forget()
 
     def _left(self) -> list[int]:
         """The monitors of containers, told by the folder among their arguments, and their children."""
