@@ -23,7 +23,6 @@ CONFLIST = Path(__file__).parent / "conf" / "containerd.conflist"
 PAUSE = "docker.io/local/pause:1"
 
 # restrict_oom_score_adj and disable_apparmor: a machine that is itself a container lacks the rights.
-# The network namespaces of pods lie in the state folder, so that none is left after a failure.
 _CONFIG = """
 version = 2
 root = "{folder}/root"
@@ -39,7 +38,6 @@ state = "{folder}/state"
   sandbox_image = "{image}"
   restrict_oom_score_adj = true
   disable_apparmor = true
-  netns_mounts_under_state_dir = true
 
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"

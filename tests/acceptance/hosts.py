@@ -4,7 +4,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from node_worker.netlink import simulated
+
 _RESULTS = Path("/var/lib/cni/results")  # where runtimes keep what an ADD answered, until its DEL (libcni)
+_NAMESPACES = ("/run/netns/", "/var/run/netns/")
 REFERENCE_PLUGINS = Path("/usr/lib/cni")
 """Where Debian's containernetworking-plugins puts them."""
 
@@ -58,10 +61,13 @@ class Plugins:
         return [call for call in every if container_id in (None, call.container_id)]
 
     def forget(self) -> None:
-        """Remove the results that the runtime keeps of containers whose DEL it did not see through."""
-        for container_id in {call.container_id for call in self.calls()} - {"", "dummy"}:
-            for kept in _RESULTS.glob(f"*-{container_id}-*"):
+        """Remove what is left of containers whose DEL the runtime did not see through."""
+        for call in self.calls():
+            if not call.netns.startswith(_NAMESPACES):
+                continue
+            for kept in _RESULTS.glob(f"*-{call.container_id}-*"):
                 kept.unlink(missing_ok=True)
+            simulated.remove_netns(Path(call.netns).name)
 
 
 def arguments_of(pid: int) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from compose.stack import RunningNode
-from node_worker.netlink import simulated
 from tests.acceptance.hosts import Plugins, arguments_of, inside, unmount_below
 from tests.acceptance.programs import compile_program, image_of
 
@@ -89,7 +88,6 @@ class Podman:
         self._programs.mkdir()
         for name in ("sleeper", "listener"):
             compile_program(name, self._programs)
-        self._namespaces: set[str] = set()
 
     def __call__(self, *words: str | Path) -> str:
         """What a podman command prints that must succeed within a minute."""
@@ -111,7 +109,7 @@ class Podman:
     def run(self, name: str, *options: str, program: tuple[str, ...] = ("/sleeper",)) -> Container:
         """A container with one of the programs in a root folder of its own."""
         self("run", "--detach", "--name", name, *options, *self.rootfs(name), *program)
-        return self.container(name)
+        return Container(self, name)
 
     def rootfs(self, name: str) -> tuple[str, str]:
         """The options for a root folder with the programs."""
@@ -119,13 +117,6 @@ class Podman:
         if not root.exists():
             shutil.copytree(self._programs, root)
         return "--rootfs", str(root)
-
-    def container(self, name: str) -> Container:
-        """The container of that name."""
-        container = Container(self, name)
-        key = self.inspect(name)["NetworkSettings"]["SandboxKey"]
-        self._namespaces |= {Path(key).name} if key else set()
-        return container
 
     def inspect(self, name: str) -> dict[str, Any]:
         """All that podman knows of a container."""
@@ -149,8 +140,6 @@ class Podman:
             for pid in self._left():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            for name in self._namespaces:
-                simulated.remove_netns(name)
             unmount_below(self.folder)
             self.plugins.forget()
 
