@@ -1,5 +1,6 @@
 """What the documents must not forget: every request and every error that somebody may meet."""
 
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from schemas.requests import REQUESTS
 DOCS = Path(__file__).parent.parent.parent / "docs"
 MESSAGES = (DOCS / "messages.md").read_text()
 POD_REQUESTS = (DOCS / "pod-requests.md").read_text()
+RUNTIMES = (DOCS / "runtimes.md").read_text()
+CONF = Path(__file__).parent.parent / "acceptance" / "conf"
 
 
 @pytest.mark.parametrize("name", sorted(REQUESTS))
@@ -62,3 +65,15 @@ def test_the_refusals_that_are_shown_are_those_that_are_given(
     with pytest.raises(CniError) as caught:
         wishes(annotations, args)
     assert f"\n{caught.value.msg}\n" in POD_REQUESTS
+
+
+def test_the_conflists_that_are_shown_are_those_that_real_runtimes_were_given():
+    shown = re.findall(r"```json\n(.*?)```", RUNTIMES, re.DOTALL)
+    assert sorted(shown) == sorted(file.read_text() for file in CONF.glob("*.conflist"))
+
+
+def test_each_conflist_that_is_shown_has_a_name_of_its_own_and_the_page_says_why():
+    names = [json.loads(file.read_text())["name"] for file in CONF.glob("*.conflist")]
+    assert len(set(names)) == len(names)
+    assert "**One conf name for each runtime that shares a node.**" in RUNTIMES
+    assert all(f"`{name}`" in RUNTIMES for name in names)
