@@ -22,11 +22,12 @@ from schemas.validation import explain
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 """The capability under which containerd and CRI-O pass a pod's annotations."""
+FIRST_INTERFACE = "eth0"
+"""The interface that annotations without a suffix are about, and that a pod leaves by."""
 MOST_ADDRESSES = 64  # what an address.allocate carries
 
 _PREFIX = "moorage.io/"
 _FIELDS = {"network": "network", "pool": "pool", "ip": "addresses", "mac": "mac"}  # by annotation
-_FIRST_INTERFACE = "eth0"  # the interface that annotations without a suffix are about
 _LONGEST_ADDRESS = 45  # characters: INET6_ADDRSTRLEN without its end
 _NO_WISH: tuple[Any, ...] = (None, "", [])  # Go's zero values: what a runtime may pass for nothing
 
@@ -147,7 +148,7 @@ def _from_arguments(args: Mapping[str, str]) -> _Source:
 
 def _annotated(annotations: Mapping[str, Any], ifname: str) -> Iterator[_Source]:
     """The annotations for this interface: those that name it, then, on eth0, those that name none."""
-    suffixes = (f".{ifname}", "") if ifname == _FIRST_INTERFACE else (f".{ifname}",)
+    suffixes = (f".{ifname}", "") if ifname == FIRST_INTERFACE else (f".{ifname}",)
     for suffix in suffixes:
         names = {field: f"{_PREFIX}{key}{suffix}" for key, field in _FIELDS.items()}
         yield {
@@ -164,7 +165,7 @@ def _check_name(name: str, ifname: str) -> None:
     key, dot, suffix = name.removeprefix(_PREFIX).partition(".")
     if dot and not _is_ifname(suffix):
         raise _bad_name(name, "does not end in the name of an interface")
-    if (suffix if dot else _FIRST_INTERFACE) == ifname and key not in _FIELDS:
+    if (suffix if dot else FIRST_INTERFACE) == ifname and key not in _FIELDS:
         raise _bad_name(name, "is not known")
 
 
@@ -181,7 +182,7 @@ def _bad_name(name: str, what: str) -> CniError:
     return CniError(
         SpecCode.INVALID_CONFIG,
         f"annotation {reprlib.repr(name)} {what}: write one of {known}, for another interface than "
-        f"{_FIRST_INTERFACE} with its name, such as {_PREFIX}ip.net1",
+        f"{FIRST_INTERFACE} with its name, such as {_PREFIX}ip.net1",
     )
 
 

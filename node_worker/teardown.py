@@ -29,7 +29,7 @@ class Teardown:
     def __init__(
         self, journal: Journal, host: Host, threads: Threads, removals: Threads, releases: Releases
     ) -> None:
-        """`removals` are threads of their own, more of them: the kernel takes 15 ms to remove a link, waiting."""
+        """`removals` are threads of their own, and more: to remove a link the kernel waits for 15 ms."""
         self._journal = journal
         self._host = host
         self._threads = threads

@@ -5,6 +5,7 @@ import socket
 import time
 from contextlib import ExitStack
 
+from cni.wishes import FIRST_INTERFACE
 from node_worker.netlink.batch import (
     TURN,
     End,
@@ -20,6 +21,7 @@ from node_worker.netlink.session import Link, Refused, inside, switch_off_ipv6, 
 from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan, PlannedRoute
 from schemas.errors import Code, ServiceError
 
+_LATER_METRIC = 2000  # above what the kernel gives by itself: 0, and 1024 for IPv6
 _PORT_READY_S = 0.25
 _PORT_POLL_S = 0.0001
 
@@ -97,12 +99,14 @@ class PreparedVeth:
                 _prepare_ipv6(plan.ifname)
         if plan.mtu != self._plan.mtu:
             self._outside.do([change_link(self._port, plan.host_link, mtu=plan.mtu)])
+        # A pod leaves by eth0, whichever of its interfaces came first (podman has no order).
+        metric = None if plan.ifname == FIRST_INTERFACE else _LATER_METRIC + self._index
         done = self._inside.do(
             [
                 change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu),
                 *(add_address(self._index, address) for address in plan.addresses),
                 change_link(self._index, plan.ifname, up=True),
-                *(add_route(self._index, route.destination, route.via) for route in plan.routes),
+                *(add_route(self._index, route.destination, route.via, metric) for route in plan.routes),
             ]
         )
         _await_forwarding(self._outside, self._port)

@@ -56,6 +56,22 @@ def test_an_endpoint_is_complete(lab: Lab) -> None:
     assert "inet6" not in run(host, "ip", "address", "show", plan(5).host_link)
 
 
+@pytest.mark.parametrize("order", [("eth0", "eth1", "net1"), ("net1", "eth1", "eth0")])
+def test_a_pod_on_several_networks_leaves_by_eth0_whichever_came_first(
+    lab: Lab, order: tuple[str, ...]
+) -> None:
+    host, pod = lab.netns("host"), lab.netns("pod")
+    ensure_bridge(host, bridge())
+    numbers = {name: number for number, name in enumerate(order, 5)}
+    for name, number in numbers.items():
+        attach_veth(host, pod, plan(number, name, ipv6=True))
+    for outside in ("192.0.2.9", "2001:db8::9"):
+        assert "dev eth0" in run(pod, "ip", "route", "get", outside)
+    remove_veth(host, plan(numbers["eth0"]).host_link)
+    for outside in ("192.0.2.9", "2001:db8::9"):
+        assert "via" in run(pod, "ip", "route", "get", outside), "the others have gateways too"
+
+
 def test_pods_on_two_hosts_reach_each_other_over_the_underlay(lab: Lab) -> None:
     hosts = lab.hosts("host-a", "host-b")
     pods = [lab.netns("pod-a"), lab.netns("pod-b")]
