@@ -42,7 +42,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cni.sock"
 
 
-@pytest.mark.parametrize(("verb", "code"), [("ADD", 11), ("DEL", 11), ("STATUS", 50), ("", 11)])
+@pytest.mark.parametrize(
+    ("verb", "code"), [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50), ("", 11)]
+)
 async def test_a_worker_that_is_not_there_is_named_with_what_to_start(
     shim: Path, path: Path, verb: str, code: int
 ) -> None:
