@@ -38,20 +38,23 @@ PREVIOUS: Document = {
     "dns": {"nameservers": ["10.20.0.53"], "search": ["shop.example"]},
 }
 WISHES: Document = {
+    "runtimeConfig": {"ips": ["10.20.0.10/24"], "mac": "02:00:00:00:00:05"},
+    "args": {"cni": {"ips": ["10.20.0.10"], "mac": "02:00:00:00:00:06"}, "labels": [{"a": "b"}]},
+    "capabilities": {"ips": True, "mac": True},
+}
+ANNOTATED: Document = {
     "runtimeConfig": {
-        "ips": ["10.20.0.10/24"],
-        "mac": "02:00:00:00:00:05",
         ANNOTATIONS: {
             "moorage.io/network": "prod",
+            "moorage.io/pool": "web",
             "moorage.io/ip": "10.20.0.10, 10.20.0.11",
             "moorage.io/mac": "02:00:00:00:00:05",
             "moorage.io/ip.net1": "10.20.0.12",
             "team": "shop",
-        },
-    },
-    "args": {"cni": {"ips": ["10.20.0.10"], "mac": "02:00:00:00:00:06"}, "labels": [{"a": "b"}]},
-    "capabilities": {"ips": True, "mac": True},
+        }
+    }
 }
+BY_ARGS: Document = {"args": WISHES["args"]}
 VALID: Document = {
     "cni.dev/valid-attachments": [
         {"containerID": "c1", "ifname": "eth0"},
@@ -62,14 +65,18 @@ SOUND: tuple[tuple[str, Document], ...] = (
     ("ADD", CONF),
     ("ADD", CONF | {"prevResult": PREVIOUS}),
     ("ADD", CONF | WISHES),
+    ("ADD", CONF | ANNOTATED),
+    ("ADD", CONF | BY_ARGS),
     ("CHECK", CONF | {"prevResult": PREVIOUS}),
-    ("CHECK", CONF | WISHES | {"prevResult": PREVIOUS}),
+    ("CHECK", CONF | ANNOTATED | {"prevResult": PREVIOUS}),
     ("DEL", CONF | WISHES | {"prevResult": PREVIOUS}),
     ("GC", CONF | VALID),
     ("STATUS", CONF),
     ("VERSION", CONF),
 )
 """Verbs and the configurations they are called with."""
+_WEIGHED = [item for item in SOUND for _ in range(4 if len(item[1]) > len(CONF) else 1)]
+"""Those with more to mutate come up more often."""
 
 _RAW: dict[str, bytes] = {
     "@deep": b"[" * 5000 + b"]" * 5000,
@@ -83,6 +90,7 @@ _RAW: dict[str, bytes] = {
     "@twice": b'{"a":1,"a":[2]}',
 }
 """What `json.dumps` does not write, by the text that stands for it."""
+_OF_EACH_TYPE = (None, True, 7, 0.5, "x", [], {}, [7], [[]], {"a": 7}, "@nan", "@half")
 _HOSTILE = st.sampled_from(
     [
         *(None, True, False, 0, -1, 1, 2**31, 2**64, 10**300, -1.5, 1e308),
@@ -128,6 +136,26 @@ def _places(value: Any, here: Place = ()) -> Iterator[Place]:
             yield from _places(inner, (*here, index))
 
 
+def retyped(sound: Document) -> Iterator[tuple[str, bytes]]:
+    """`sound` with each of its places, one at a time, of each type there is; and what was done."""
+    for *path, last in filter(None, _places(sound)):
+        for value in _OF_EACH_TYPE:
+            document: Any = deepcopy(sound)
+            holder = document
+            for step in path:
+                holder = holder[step]
+            holder[last] = value
+            yield f"{[*path, last]} = {value!r}", written(document)
+
+
+def written(document: Any, *, ascii_only: bool = True) -> bytes:
+    """`document` as JSON, or what is nearly that."""
+    text = json.dumps(document, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    for name, raw in _RAW.items():
+        text = text.replace(json.dumps(name).encode(), raw)
+    return text
+
+
 @st.composite
 def documents(draw: st.DrawFn, sound: Document) -> Document | Any:
     """`sound` with one to three of its places taken away, renamed, wrapped or made something hostile."""
@@ -140,7 +168,9 @@ def documents(draw: st.DrawFn, sound: Document) -> Document | Any:
         for step in place[:-1]:
             holder = holder[step]
         last = place[-1]
-        match draw(st.sampled_from(["replace", "replace", "remove", "add", "wrap", "copy"])):
+        match draw(st.sampled_from(["retype", "retype", "replace", "remove", "add", "wrap", "copy"])):
+            case "retype":
+                holder[last] = deepcopy(draw(st.sampled_from(_OF_EACH_TYPE)))
             case "replace":
                 holder[last] = deepcopy(draw(_HOSTILE))
             case "remove":
@@ -157,10 +187,8 @@ def documents(draw: st.DrawFn, sound: Document) -> Document | Any:
 @st.composite
 def texts(draw: st.DrawFn, sound: Document) -> bytes:
     """A mutated document as bytes, at times with a key twice, a stretch replaced, or something around it."""
-    text = json.dumps(draw(documents(sound)), ensure_ascii=draw(st.booleans())).encode(errors="surrogatepass")
-    for name, raw in _RAW.items():
-        text = text.replace(json.dumps(name).encode(), raw)
-    match draw(st.sampled_from(["", "", "", "twice", "spliced", "cut", "around"])):
+    text = written(draw(documents(sound)), ascii_only=draw(st.booleans()))
+    match draw(st.sampled_from([*[""] * 6, "twice", "spliced", "cut", "around"])):
         case "twice":
             key = json.dumps(draw(st.sampled_from([*sound])))
             text = (
@@ -183,9 +211,9 @@ def spliced(text: bytes) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def environments(draw: st.DrawFn, verb: str) -> dict[str, str | bytes]:
-    """The variables of a call, in every third one or two of them changed or left out."""
+    """The variables of a call, in every fourth one or two of them changed or left out."""
     env: dict[str, str | bytes] = {**ENV, **(NEW if verb in {"ADD", "DEL"} else {}), "CNI_COMMAND": verb}
-    most = draw(st.sampled_from([0, 0, 2]))
+    most = draw(st.sampled_from([0, 0, 0, 2]))
     for name in draw(st.lists(st.sampled_from([*env]), min_size=most and 1, max_size=most)):
         if draw(st.integers(0, 3)) == 0:
             env.pop(name, None)
@@ -202,7 +230,7 @@ def _variables(sound: str) -> st.SearchStrategy[str | bytes]:
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[dict[str, str | bytes], bytes]:
     """Variables and standard input of a mutated call."""
-    verb, conf = draw(st.sampled_from(SOUND))
+    verb, conf = draw(st.sampled_from(_WEIGHED))
     return draw(environments(verb)), draw(texts(conf))
 
 

@@ -6,10 +6,11 @@ Always one JSON object or none, as the verb wants it, and the right exit status;
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from cni import wire
 from cni.endpoint import serve
 from cni.errors import SERVICE_CODES, SpecCode
-from tests.acceptance.mutations import CONF, ENV, PREVIOUS, calls, frames
+from tests.acceptance.mutations import CONF, ENV, NEW, PREVIOUS, SOUND, calls, frames, retyped
 from tests.acceptance.shim_process import Outcome, ending, start
 from tests.cni_fakes import exchange_frames
 from tests.node_allocator import FakeAllocator, present
@@ -56,11 +57,14 @@ class Served:
         """One process."""
         return self.runner.run(_one(self.shim, self.path, env, stdin))
 
+    def at_socket(self, env: Mapping[str, str], stdin: bytes) -> tuple[int, Any]:
+        """The answer to a whole frame."""
+        return self.runner.run(exchange_frames(self.path, wire.encode_call(env, stdin)))
+
     def serves(self) -> None:
         """That a sound pod is attached and detached."""
         for verb in ("ADD", "DEL"):
-            frame = wire.encode_call({**SOUND_POD, "CNI_COMMAND": verb}, json.dumps(CONF).encode())
-            status, document = self.runner.run(exchange_frames(self.path, frame))
+            status, document = self.at_socket({**SOUND_POD, "CNI_COMMAND": verb}, json.dumps(CONF).encode())
             assert status == 0, document
 
 
@@ -129,6 +133,25 @@ def test_a_mutated_call_gives_one_json_object_and_the_right_exit_status(
         assert served.call(env | {"CNI_COMMAND": "DEL"}, stdin) == Outcome(0, b""), (
             "it is there to be deleted"
         )
+    served.serves()
+
+
+@pytest.mark.parametrize(("verb", "conf"), SOUND[:-1], ids=range(len(SOUND) - 1))
+def test_every_place_of_a_sound_configuration_may_be_of_any_type(
+    served: Served, verb: str, conf: dict[str, Any]
+):
+    """At the socket, for it is a lot, and the executable passes on whatever there is."""
+    env = {**ENV, **(NEW if verb in {"ADD", "DEL"} else {}), "CNI_COMMAND": verb}
+    for done, stdin in retyped(conf):
+        status, document = served.at_socket(env, stdin)
+        outcome = Outcome(status, b"" if document is None else json.dumps(document).encode())
+        try:
+            judge(outcome, verb)
+            if (verb, status) == ("ADD", 0):
+                assert served.at_socket(env | {"CNI_COMMAND": "DEL"}, stdin) == (0, None)
+        except AssertionError as failure:
+            failure.add_note(f"{verb} with {done}")
+            raise
     served.serves()
 
 
