@@ -28,6 +28,10 @@ REFERENCE = Path("/usr/lib/cni")
 GATEWAY = "10.93.0.1"
 NETWORK = "chained"
 PORT = 8080
+OURS = {"type": "moorage", "network": NETWORK}
+PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
+MAPPINGS = [{"hostPort": PORT, "containerPort": 80, "protocol": "tcp"}]
+PORTMAPS_MISTAKE = "could not check ipv6 dnat"
 pytestmark = [
     pytest.mark.services,
     pytest.mark.netns,
@@ -57,11 +61,10 @@ def of_pod(pod: Pod) -> Attachment:
     return Attachment(pod.container_id, str(simulated.netns_path(pod.netns)), args=args)
 
 
-def chain(pod: Pod, *after: dict[str, Any], **capabilities: Any) -> Chain:
+def chain(pod: Pod, *after: dict[str, Any], first: dict[str, Any] = OURS, **capabilities: Any) -> Chain:
     """Ours and what comes after it, with the runtime's arguments for their capabilities."""
-    ours = {"type": "moorage", "network": NETWORK}
     return Chain(
-        {"cniVersion": "1.0.0", "name": "pods", "plugins": [ours, *after]},
+        {"cniVersion": "1.0.0", "name": "pods", "plugins": [first, *after]},
         [pod.shim.parent, REFERENCE],
         host=pod.node.host.path,
         environment={"MOORAGE_CNI_SOCKET": str(pod.node.socket)},
@@ -100,7 +103,7 @@ def check(conflist: Chain, pod: Pod) -> None:
     try:
         conflist.check(of_pod(pod))
     except PluginError as failure:
-        if failure.plugin != "portmap" or "could not check ipv6 dnat" not in failure.error["msg"]:
+        if failure.plugin != "portmap" or PORTMAPS_MISTAKE not in failure.error["msg"]:
             raise
 
 
@@ -113,8 +116,7 @@ def nothing_is_left(machine: Machine, pod: Pod, result: dict[str, Any]) -> None:
 
 
 def test_a_port_of_the_host_reaches_the_pod_by_portmap(machine: Machine, pod: Pod):
-    mapping = {"hostPort": PORT, "containerPort": 80, "protocol": "tcp"}
-    conflist = chain(pod, {"type": "portmap", "capabilities": {"portMappings": True}}, portMappings=[mapping])
+    conflist = chain(pod, PORTMAP, portMappings=MAPPINGS)
     result = conflist.add(of_pod(pod))
     (address,) = addresses_of(result)
     with listening(pod, 80) as listener:
@@ -125,6 +127,32 @@ def test_a_port_of_the_host_reaches_the_pod_by_portmap(machine: Machine, pod: Po
         conflist.delete(of_pod(pod))
         assert not connected(pod, GATEWAY, PORT)
     nothing_is_left(machine, pod, result)
+
+
+def what_portmap_checks(conflist: Chain, pod: Pod) -> str | None:
+    """What a CHECK of the list that was added comes to: None, or portmap's words up to the chain's name."""
+    conflist.add(of_pod(pod))
+    try:
+        conflist.check(of_pod(pod))
+    except PluginError as failure:
+        assert failure.plugin == "portmap"
+        return str(failure.error["msg"]).partition(": chain CNI-DN-")[0]
+    finally:
+        conflist.delete(of_pod(pod))
+    return None
+
+
+def test_portmap_checks_after_us_what_it_checks_after_the_reference_plugin(
+    machine: Machine, pod: Pod, tmp_path: Path
+):
+    """Its answer is no fault of what we return."""
+    ipam = {"type": "host-local", "subnet": "10.98.0.0/24", "dataDir": str(tmp_path)}
+    reference = {"type": "bridge", "bridge": "reference0", "isGateway": True, "ipam": ipam}
+    after_us = what_portmap_checks(chain(pod, PORTMAP, portMappings=MAPPINGS), pod)
+    other = Pod(machine, "bank/other-0", "node-1", NETWORK)
+    after_it = what_portmap_checks(chain(other, PORTMAP, first=reference, portMappings=MAPPINGS), other)
+    assert after_us == after_it
+    assert after_us in (None, PORTMAPS_MISTAKE)
 
 
 def qdiscs(pod: Pod, link: str) -> list[dict[str, Any]]:
@@ -189,14 +217,13 @@ def test_the_pod_is_let_through_by_firewall(machine: Machine, pod: Pod):
 
 
 def test_all_of_them_in_one_list_are_added_checked_and_deleted(machine: Machine, pod: Pod, tmp_path: Path):
-    mapping = {"hostPort": PORT, "containerPort": 80, "protocol": "tcp"}
     after = [
         {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}, "dataDir": str(tmp_path)},
         {"type": "bandwidth", "ingressRate": 8_000_000, "ingressBurst": 800_000},
         {"type": "firewall", "backend": "iptables"},
-        {"type": "portmap", "capabilities": {"portMappings": True}},
+        PORTMAP,
     ]
-    conflist = chain(pod, *after, portMappings=[mapping])
+    conflist = chain(pod, *after, portMappings=MAPPINGS)
     result = conflist.add(of_pod(pod))
     with listening(pod, 80):
         assert connected(pod, GATEWAY, PORT)

@@ -111,6 +111,17 @@ def test_a_version_has_the_verbs_that_it_or_an_older_one_brought(machine: Machin
             assert f"has no {verb}: it came with {BROUGHT_BY[verb]}" in answer["msg"]
 
 
+def test_a_gc_may_list_as_many_attachments_as_a_frame_holds(pod: Pod):
+    result = add(pod, "1.1.0")
+    valid = [{"containerID": f"{number:064x}", "ifname": "eth0"} for number in range(9_000)]
+    listed = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid, "cni.dev/attachments": []}
+    assert pod.call("GC", listed, **NO_CONTAINER) == (0, {})
+    assert pod.call("CHECK", {"cniVersion": "1.1.0", "prevResult": result}) == (0, {})
+    status, answer = pod.call("GC", listed | {"cni.dev/attachments": valid}, **NO_CONTAINER)
+    assert (status, answer["code"]) == (1, 7)
+    assert "at most 1 MiB" in answer["msg"]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_version_says_all_versions_in_the_one_it_is_asked_in(pod: Pod, version: str):
     status, answer = pod.call("VERSION", {"cniVersion": version}, CNI_PATH="dummy", CNI_NETNS="dummy")
