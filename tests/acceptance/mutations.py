@@ -55,6 +55,13 @@ ANNOTATED: Document = {
     }
 }
 BY_ARGS: Document = {"args": WISHES["args"]}
+DELEGATED: Document = {
+    "cniVersion": "1.1.0",
+    "name": "pods",
+    "type": "bridge",
+    "bridge": "cni0",
+    "ipam": {"type": "moorage", "network": "prod", "pool": "web"},
+}
 VALID: Document = {
     "cni.dev/valid-attachments": [
         {"containerID": "c1", "ifname": "eth0"},
@@ -67,6 +74,7 @@ SOUND: tuple[tuple[str, Document], ...] = (
     ("ADD", CONF | WISHES),
     ("ADD", CONF | ANNOTATED),
     ("ADD", CONF | BY_ARGS),
+    ("ADD", DELEGATED),
     ("CHECK", CONF | {"prevResult": PREVIOUS}),
     ("CHECK", CONF | ANNOTATED | {"prevResult": PREVIOUS}),
     ("DEL", CONF | WISHES | {"prevResult": PREVIOUS}),
@@ -75,7 +83,7 @@ SOUND: tuple[tuple[str, Document], ...] = (
     ("VERSION", CONF),
 )
 """Verbs and the configurations they are called with."""
-_WEIGHED = [item for item in SOUND for _ in range(4 if len(item[1]) > len(CONF) else 1)]
+_WEIGHED = [item for item in SOUND for _ in range(4 if item[1] is not CONF else 1)]
 """Those with more to mutate come up more often."""
 
 _RAW: dict[str, bytes] = {

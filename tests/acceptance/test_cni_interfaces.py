@@ -116,7 +116,6 @@ def test_a_default_route_is_there_where_the_first_network_has_a_gateway(pod: Pod
     assert (default["dev"], default["gateway"]) == ("eth0", "10.95.1.1")
 
 
-@pytest.mark.xfail(strict=True, reason="the kernel's EEXIST for a second default route fails the ADD")
 def test_a_second_network_with_a_gateway_does_not_take_over_the_default_route(pod: Pod):
     add(pod, "eth0", "routed")
     status, result = call(pod, "ADD", "net1", "routed-too")
