@@ -37,7 +37,8 @@ def machine(one_node: Machine) -> Machine:
     routed_network(one_node, NETWORK, "10.99.0.1/24", "fd00:99::1/64")
     one_node.pool(NETWORK, "web", ["10.99.0.10-10.99.0.19", "fd00:99::10-fd00:99::19"], ["shop/web-*"])
     host = Pod(one_node, "bank/nobody-0", "node-1", NETWORK)
-    for words in (["add", MASTER, "type", "veth", "peer", "name", "lent-there"], ["set", MASTER, "up"]):
+    cable = ["add", MASTER, "type", "veth", "peer", "name", "lent-there"]
+    for words in (cable, ["set", MASTER, "up"], ["set", "lent-there", "up"]):
         assert host.on_host("ip", "link", *words).returncode == 0
     return one_node
 
