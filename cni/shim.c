@@ -246,8 +246,10 @@ int main(void)
         end = now() + SECOND;
         return give(1, frame, (size_t)n) ? 1 : 0;
     }
+    if (got < 0 && errno == ETIMEDOUT)
+        fail(5, "read", "standard input did not end within %d s", seconds);
     if (got < 0)
-        fail(5, "read", "standard input could not be read to its end within %d s", seconds);
+        fail(5, "read", "standard input cannot be read");
     if (at + (size_t)got > HEAD + BODY)
         errno = E2BIG, fail(7, "read", "the configuration on standard input is too long: at most 1 MiB");
     return call_worker(at + (size_t)got);

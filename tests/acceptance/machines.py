@@ -76,6 +76,11 @@ class Pod:
         inside = ["nsenter", f"--net={simulated.netns_path(self.netns)}", *command]
         return subprocess.run(inside, capture_output=True, text=True, timeout=10, check=False)
 
+    def on_host(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the namespace of the pod's node."""
+        outside = ["nsenter", f"--net={self.node.host.path}", *command]
+        return subprocess.run(outside, capture_output=True, text=True, timeout=10, check=False)
+
     def reaches(self, address: str) -> bool:
         """Whether a ping is answered."""
         return self.run("ping", "-c", "1", "-W", "2", address).returncode == 0

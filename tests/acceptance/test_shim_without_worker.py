@@ -42,7 +42,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "cni.sock"
 
 
-@pytest.mark.parametrize(("verb", "code"), [("ADD", 11), ("DEL", 11), ("STATUS", 50), ("", 11)])
+@pytest.mark.parametrize(
+    ("verb", "code"), [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50), ("", 11)]
+)
 async def test_a_worker_that_is_not_there_is_named_with_what_to_start(
     shim: Path, path: Path, verb: str, code: int
 ) -> None:
@@ -125,7 +127,18 @@ async def test_input_that_does_not_end_is_an_io_failure(hasty_shim: Path, path: 
     assert process.stdout is not None
     async with asyncio.timeout(5):
         stdout = await process.stdout.read()
-    assert "standard input" in Outcome(await process.wait(), stdout).failed(5)
+    assert "standard input did not end within 20 s" in Outcome(await process.wait(), stdout).failed(5)
+
+
+async def test_input_that_cannot_be_read_is_an_io_failure_of_another_name(shim: Path, path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY)
+    process = await asyncio.create_subprocess_exec(
+        shim, env={**ENV, "MOORAGE_CNI_SOCKET": str(path)}, stdin=folder, stdout=subprocess.PIPE
+    )
+    os.close(folder)
+    async with asyncio.timeout(5):
+        stdout, _ = await process.communicate()
+    assert Outcome(process.returncode, stdout).failed(5) == "standard input cannot be read"
 
 
 @pytest.mark.parametrize(
