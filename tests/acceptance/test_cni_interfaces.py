@@ -1,7 +1,9 @@
 """Several interfaces of one pod, as Multus asks for them: one container id, each with its own network."""
 
+import json
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ pytestmark = [
     pytest.mark.acceptance,
     pytest.mark.xdist_group("cni-spec"),
 ]
+CONF = Path(__file__).parent / "conf"
 INTERFACES = {"eth0": "first", "net1": "second", "net2": "third"}
 
 
@@ -31,6 +34,7 @@ def machine(one_node: Machine) -> Machine:
     routed_network(one_node, "first", "10.95.1.1/24")
     one_node.network("second", "10.95.2.0/24")
     one_node.network("third", "10.95.3.0/24")
+    one_node.network("storage", "10.95.6.0/24")
     routed_network(one_node, "routed", "10.95.4.1/24", "fd00:95::1/64")
     routed_network(one_node, "routed-too", "10.95.5.1/24", "fd00:96::1/64")
     return one_node
@@ -109,6 +113,20 @@ def test_an_annotation_chooses_the_network_of_the_interface_that_it_names(machin
     until(lambda: pod.container_id not in {view.container_id for view in attached(machine, "third")})
 
 
+def test_a_network_that_multus_adds_to_a_pod(machine: Machine, pod: Pod):
+    """The configuration of a NetworkAttachmentDefinition, with what the pod's annotation asks of it."""
+    (plugin,) = json.loads((CONF / "multus-storage.conflist").read_text())["plugins"]
+    asked = {"runtimeConfig": {"ips": ["10.95.6.60/24"]}, "name": "storage", "cniVersion": "1.0.0"}
+    assert set(plugin["capabilities"]) >= set(asked["runtimeConfig"])
+    add(pod, "eth0")
+    status, result = pod.call("ADD", plugin | asked, CNI_IFNAME="net1")
+    assert (status, addresses_of(result)) == (0, ["10.95.6.60"])
+    assert interfaces_in(pod) == {"eth0", "net1"}
+    assert pod.call("CHECK", plugin | asked | {"prevResult": result}, CNI_IFNAME="net1") == (0, {})
+    assert pod.call("DEL", plugin | asked, CNI_IFNAME="net1") == (0, {})
+    assert interfaces_in(pod) == {"eth0"}
+
+
 def test_a_default_route_is_there_where_the_first_network_has_a_gateway(pod: Pod):
     for ifname in INTERFACES:
         add(pod, ifname)
@@ -121,8 +139,9 @@ def test_a_second_network_with_a_gateway_does_not_take_over_the_default_route(po
     status, result = call(pod, "ADD", "net1", "routed-too")
     assert status == 0, result
     for family, gateway in (("-4", "10.95.4.1"), ("-6", "fd00:95::1")):
-        (default,) = seen(pod, family, "route", "show", "default")
-        assert (default["dev"], default["gateway"]) == ("eth0", gateway)
+        defaults = seen(pod, family, "route", "show", "default")
+        first = min(defaults, key=lambda route: route.get("metric", 0))
+        assert (first["dev"], first["gateway"]) == ("eth0", gateway)
     assert call(pod, "CHECK", "net1", "routed-too", prevResult=result) == (0, {})
     assert call(pod, "DEL", "net1", "routed-too") == (0, {})
     assert interfaces_in(pod) == {"eth0"}
