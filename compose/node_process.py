@@ -1,6 +1,7 @@
 """The node worker's process: what it needs, built and run. Knows nothing of the database."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 from broker.inbox import nudges
@@ -9,6 +10,11 @@ from compose.settings import Settings, need
 from node_worker import worker
 from node_worker.inbox import Inbox
 
+_SWITCH_S = 0.0005
+"""How long a thread keeps the interpreter from others, in seconds. Those that come back from the kernel hold
+up all that wait for their turn with it, so Python's 5 ms would be far too long.
+"""
+
 
 async def run_node(settings: Settings) -> None:
     """One node worker: keeps this node's networks and serves its CNI calls.
@@ -16,6 +22,7 @@ async def run_node(settings: Settings) -> None:
     Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
     """
     url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
+    sys.setswitchinterval(_SWITCH_S)
     config = worker_config(settings)
     node = config.node
     inbox = Inbox()

@@ -36,18 +36,21 @@ class Collector:
         self._host = host
         self._threads = threads
         self._teardown = teardown
-        self._new: dict[UUID, float | None] = {}
+        self._under_way: set[UUID] = set()
+        self._ended: dict[UUID, float] = {}  # in the order in which their ADDs ended
 
     @contextmanager
     def sheltered(self, attachment_id: UUID) -> Iterator[None]:
         """Its ADD is under way in here; from the end on it is new for a while."""
-        self._new[attachment_id] = None
+        self._under_way.add(attachment_id)
         try:
             yield
         finally:
-            self._new[attachment_id] = monotonic()
-            for old in [key for key, ended in self._new.items() if ended and monotonic() - ended > NEW_S]:
-                del self._new[old]
+            self._under_way.discard(attachment_id)
+            self._ended.pop(attachment_id, None)
+            self._ended[attachment_id] = now = monotonic()
+            while self._ended and now - self._ended[first := next(iter(self._ended))] > NEW_S:
+                del self._ended[first]
 
     async def collect(self, conf_name: str, valid: Sequence[ValidAttachment]) -> int:
         """End those of `conf_name` that are not in `valid`; how many were. Each is tried.
@@ -71,10 +74,10 @@ class Collector:
         return len(ending)
 
     def _is_new(self, attachment_id: UUID) -> bool:
-        if attachment_id not in self._new:
-            return False
-        ended = self._new[attachment_id]
-        return ended is None or monotonic() - ended <= NEW_S
+        if attachment_id in self._under_way:
+            return True
+        ended = self._ended.get(attachment_id)
+        return ended is not None and monotonic() - ended <= NEW_S
 
     async def _end(self, row: Attachment) -> None:
         about = {"container_id": row.container_id, "ifname": row.ifname, "network": row.network}

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from errno import EEXIST, ENODEV
+from errno import EAFNOSUPPORT, EEXIST, ENODEV
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from threading import Lock
 from typing import Self
@@ -27,7 +27,9 @@ _ERROR = 2  # NLMSG_ERROR
 _HAS_DETAILS = 0x200  # NLM_F_ACK_TLVS
 _DETAIL_TEXT = 1  # NLMSGERR_ATTR_MSG
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
-_ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _NETNS_FD = 1, 3, 4, 10, 18, 28  # IFLA_*
+_ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _AF_SPEC, _NETNS_FD = 1, 3, 4, 10, 18, 26, 28  # IFLA_*
+_ADDR_GEN_MODE = 8  # IFLA_INET6_ADDR_GEN_MODE
+_BY_MAC, _NO_ADDRESS = 0, 1  # IN6_ADDR_GEN_MODE_*
 _KIND, _DATA, _SLAVE_DATA = 1, 2, 5  # IFLA_INFO_*
 _PEER = 1  # VETH_INFO_PEER
 _PORT_STATE, _FORWARDING = 1, 3  # IFLA_BRPORT_STATE, BR_STATE_FORWARDING
@@ -72,10 +74,10 @@ class End:
 
 
 def make_veth(outer: End, inner: End, netns_fd: int, master: int) -> Message:
-    """Make a pair: `outer` here, up and a port of the bridge `master`, `inner` in another namespace, down."""
+    """Make a pair, both down: `outer` here, a port of the bridge `master`, `inner` in another namespace."""
     peer = _link(0, 0) + _described(inner) + _attribute(_NETNS_FD, _WORD.pack(netns_fd))
     info = _attribute(_KIND, b"veth") + _attribute(_DATA, _attribute(_PEER, peer))
-    body = _link(0, _IFF_UP) + _described(outer) + _attribute(_MASTER, _WORD.pack(master))
+    body = _link(0, 0) + _described(outer) + _attribute(_MASTER, _WORD.pack(master))
     body += _attribute(_LINKINFO, info)
     return Message(f"make veth {outer.name}", _NEWLINK, _CREATE | _EXCL, body)
 
@@ -92,6 +94,25 @@ def change_link(
     if mtu is not None:
         body += _attribute(_MTU, _WORD.pack(mtu))
     return Message(f"set {told} of {name}", _NEWLINK, 0, body)
+
+
+def without_ipv6(index: int, name: str) -> Message:
+    """Keep a link from giving itself an IPv6 address when it comes up; `name` is for the error alone.
+
+    Fine where the kernel has no IPv6.
+    """
+    return _address_generation(index, name, _NO_ADDRESS)
+
+
+def generate_ipv6(index: int, name: str) -> Message:
+    """Let a link make its link-local address of its MAC when it comes up; `name` is for the error alone."""
+    return _address_generation(index, name, _BY_MAC)
+
+
+def _address_generation(index: int, name: str, mode: int) -> Message:
+    inet6 = _attribute(socket.AF_INET6, _attribute(_ADDR_GEN_MODE, bytes([mode])))
+    body = _link(index, 0) + _attribute(_AF_SPEC, inet6)
+    return Message(f"set addrgenmode of {name}", _NEWLINK, 0, body, spared=EAFNOSUPPORT)
 
 
 def remove_link(index: int, name: str) -> Message:

@@ -7,17 +7,19 @@ from contextlib import ExitStack
 
 from cni.wishes import FIRST_INTERFACE
 from node_worker.netlink.batch import (
-    TURN,
     End,
+    Message,
     RoutingSocket,
     add_address,
     add_route,
     change_link,
+    generate_ipv6,
     make_veth,
     remove_link,
+    without_ipv6,
 )
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Refused, inside, switch_off_ipv6, write_sysctl
+from node_worker.netlink.session import Link, Refused, inside, write_sysctl
 from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan, PlannedRoute
 from schemas.errors import Code, ServiceError
 
@@ -56,7 +58,7 @@ def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface]
 
 
 class PreparedVeth:
-    """The pair of an endpoint, the pod's end down and without address: nothing is heard from it yet."""
+    """The pair of an endpoint, up and without any address: nothing is heard from it yet."""
 
     def __init__(self, plan: LinkPlan, pod: Netns, outside: RoutingSocket, inside_pod: RoutingSocket) -> None:
         """For `prepare_veth`. The sockets are this object's to close."""
@@ -64,16 +66,17 @@ class PreparedVeth:
         self._outside, self._inside = outside, inside_pod
         self._port = self._index = 0
 
-    def find(self) -> None:
-        """In the host's namespace: look up both ends, and set what needs no address."""
+    def start(self) -> None:
+        """In the host's namespace: bring both ends up, so that the port forwards when it is needed."""
         port = _index(self._plan.host_link)
         with self._pod.entered():
             index, loopback = _index(self._plan.ifname), _index("lo")
-            if port is None or index is None or loopback is None:
-                raise Refused(f"find {self._plan.ifname} in the pod", errno.ENODEV)
-            self._port, self._index = port, index
             write_sysctl(f"net/ipv4/conf/{self._plan.ifname}/arp_notify", 1)
-        self._inside.do([change_link(loopback, "lo", up=True)])
+        if port is None or index is None or loopback is None:
+            raise Refused(f"find {self._plan.ifname} in the pod", errno.ENODEV)
+        self._port, self._index = port, index
+        self._outside.do(_up(port, self._plan.host_link))
+        self._inside.do([*_up(index, self._plan.ifname), change_link(loopback, "lo", up=True)])
 
     def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
         """Give the pair what `plan` has, and announce its addresses to the network; the routes it got.
@@ -82,7 +85,11 @@ class PreparedVeth:
         endpoint is left. Raises ServiceError `kernel_refused`.
         """
         try:
-            return self._completed(plan)
+            if plan.mtu != self._plan.mtu:
+                self._outside.do([change_link(self._port, plan.host_link, mtu=plan.mtu)])
+            if any(address.version == 6 for address in plan.addresses):
+                return self._complete_with_ipv6(plan)
+            return self._complete(plan)
         except BaseException:
             self._outside.do([remove_link(self._port, plan.host_link)])
             raise
@@ -92,29 +99,31 @@ class PreparedVeth:
         self._outside.close()
         self._inside.close()
 
-    def _completed(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-        """Addresses before the link comes up, so that the kernel announces them then."""
-        if any(address.version == 6 for address in plan.addresses):
-            with self._pod.entered():
-                _prepare_ipv6(plan.ifname)
-        if plan.mtu != self._plan.mtu:
-            self._outside.do([change_link(self._port, plan.host_link, mtu=plan.mtu)])
-        # A pod leaves by eth0, whichever of its interfaces came first (podman has no order).
-        metric = None if plan.ifname == FIRST_INTERFACE else _LATER_METRIC + self._index
-        done = self._inside.do(
-            [
-                change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu),
-                *(add_address(self._index, address) for address in plan.addresses),
-                change_link(self._index, plan.ifname, up=True),
-                *(add_route(self._index, route.destination, route.via, metric) for route in plan.routes),
-            ]
-        )
+    def _complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """The MAC last, for setting it makes the kernel announce the addresses (arp_notify)."""
+        addresses = [add_address(self._index, address) for address in plan.addresses]
+        mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
+        routes = self._routes(plan)
+        return _made(plan, self._inside.do([*addresses, mac, *routes]))
+
+    def _complete_with_ipv6(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+        """The pod's end comes up once more: its link-local address is made of its MAC then (RFC 4291)."""
+        with self._pod.entered():
+            _prepare_ipv6(plan.ifname)
+        mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
+        down, up = (change_link(self._index, plan.ifname, up=state) for state in (False, True))
+        addresses = [add_address(self._index, address) for address in plan.addresses]
+        with_ipv6 = generate_ipv6(self._index, plan.ifname)
+        done = self._inside.do([down, with_ipv6, mac, *addresses, up, *self._routes(plan)])
         _await_forwarding(self._outside, self._port)
-        # The announcement at link up may have met a port that did not forward yet. Setting the MAC again
-        # makes the kernel repeat it, so that switches learn where an address that moved now is.
-        self._inside.do([change_link(self._index, plan.ifname, mac=plan.mac)])
-        made = done[len(done) - len(plan.routes) :]
-        return tuple(route for route, there in zip(plan.routes, made, strict=True) if there)
+        # The announcement at link up may have met a port that did not forward yet: have it repeated.
+        self._inside.do([mac])
+        return _made(plan, done)
+
+    def _routes(self, plan: EndpointPlan) -> list[Message]:
+        """A pod leaves by eth0, whichever of its interfaces came first (podman has no order)."""
+        metric = None if plan.ifname == FIRST_INTERFACE else _LATER_METRIC + self._index
+        return [add_route(self._index, route.destination, route.via, metric) for route in plan.routes]
 
 
 def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
@@ -136,14 +145,23 @@ def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
         outside = undo.enter_context(RoutingSocket())
         _make_pair(outside, pod, plan)
         undo.callback(_remove, outside, plan.host_link)
-        with TURN:
-            switch_off_ipv6(plan.host_link)
         with pod.entered():
             inside_pod = undo.enter_context(RoutingSocket())
         prepared = PreparedVeth(plan, pod, outside, inside_pod)
-        prepared.find()
+        prepared.start()
         undo.pop_all()
         return prepared
+
+
+def _up(index: int, name: str) -> list[Message]:
+    """Bring a link up that says nothing by itself: every broadcast reaches every pod of the network."""
+    return [without_ipv6(index, name), change_link(index, name, up=True)]
+
+
+def _made(plan: EndpointPlan, done: list[bool]) -> tuple[PlannedRoute, ...]:
+    """Those routes of `plan`, whose messages came last, that were made."""
+    there = done[len(done) - len(plan.routes) :]
+    return tuple(route for route, made in zip(plan.routes, there, strict=True) if made)
 
 
 def _make_pair(outside: RoutingSocket, pod: Netns, plan: LinkPlan) -> None:

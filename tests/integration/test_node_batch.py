@@ -1,6 +1,7 @@
 """What `netlink.batch` encodes, read back with pyroute2's own decoder, and what the kernel makes of it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
@@ -43,7 +44,7 @@ def test_a_pair_is_what_was_asked_for() -> None:
     assert (decoded.get_attr("IFLA_IFNAME"), decoded.get_attr("IFLA_MTU")) == ("mo1", 1400)
     assert decoded.get_attr("IFLA_ADDRESS") == "0e:00:00:00:00:01"
     assert decoded.get_attr("IFLA_MASTER") == 3
-    assert decoded["flags"] & 1, "up"
+    assert not decoded["flags"] & 1, "down"
     info = decoded.get_attr("IFLA_LINKINFO")
     assert info.get_attr("IFLA_INFO_KIND") == "veth"
     peer = info.get_attr("IFLA_INFO_DATA").get_attr("VETH_INFO_PEER")
@@ -95,6 +96,13 @@ def test_a_route(destination: str, via: str, family: int, shown: str | None) -> 
     assert (decoded.get_attr("RTA_GATEWAY"), decoded.get_attr("RTA_OIF")) == (via, 4)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @pytest.fixture
 def lab() -> Iterator[Lab]:
     with ExitStack() as stack:
@@ -121,11 +129,11 @@ def test_a_port_forwards_once_its_other_end_is_up(lab: Lab) -> None:
     port, inner = link(host, plan(5).host_link), link(pod, "eth0")
     assert port is not None
     assert inner is not None
-    assert (port.up, inner.up) == (True, False)
-    with host.entered(), RoutingSocket() as kernel:
-        assert kernel.forwards(port.index) is False
-        prepared.complete(plan(5))
-        assert kernel.forwards(port.index) is True
+    with host.entered(), RoutingSocket() as kernel, pod.entered(), RoutingSocket() as inside:
+        inside.do([change_link(inner.index, "eth0", up=False)])
+        until(lambda: kernel.forwards(port.index) is False)
+        inside.do([change_link(inner.index, "eth0", up=True)])
+        until(lambda: kernel.forwards(port.index) is True)
         assert kernel.forwards(1) is None, "no port"
         assert kernel.forwards(4711) is None, "no link"
     prepared.close()

@@ -253,3 +253,12 @@ def test_what_an_endpoint_has_become_is_seen(lab: Lab) -> None:
     remove_veth(host, plan(5).host_link)
     assert look_outside(host, plan(5).host_link) == (None, None)
     assert look_inside(pod, "eth0") == (None, [], [])
+
+
+def test_a_pod_without_ipv6_addresses_of_its_own_has_none_at_all(lab: Lab) -> None:
+    host, pod, other = lab.netns("host"), lab.netns("pod"), lab.netns("other")
+    ensure_bridge(host, bridge())
+    attach_veth(host, pod, plan(5))
+    attach_veth(host, other, plan(6, ipv6=True))
+    assert "inet6" not in run(pod, "ip", "address", "show", "eth0")
+    assert "fe80::858:aff:fe14:6/64" in run(other, "ip", "address", "show", "eth0"), "of its MAC"
