@@ -1,9 +1,11 @@
 """The way to the database: connections, whole transactions that are retried, and what an error means."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
+from pymysql.constants import CLIENT
+from pymysql.cursors import Cursor
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -85,6 +87,9 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
         pool_reset_on_return=None,
         skip_autocommit_rollback=reads,
         connect_args={
+            # `store.writes` sends several statements at once; every value in them is escaped by PyMySQL.
+            "client_flag": 0 if reads else CLIENT.MULTI_STATEMENTS,
+            "cursorclass": _Whole,
             "connect_timeout": 5,
             "read_timeout": statement_s,
             "write_timeout": statement_s,
@@ -95,6 +100,17 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
     )
     event.listen(engine, "handle_error", _discard)
     return engine
+
+
+class _Whole(Cursor):
+    """Sees what became of each of several statements that were sent together; their last result stays."""
+
+    def execute(self, query: Any, args: Any = None) -> int:
+        """Raises what any of them raises."""
+        affected: int = super().execute(query, args)
+        while self.nextset():
+            affected = self.rowcount
+        return affected
 
 
 def _discard(context: ExceptionContext) -> None:

@@ -120,7 +120,8 @@ def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
         if kind == "bulk":
             load_requests(work, [delivery.request for delivery in run])  # type: ignore[misc]
             yield from (_handle(_IN_BULK, delivery, work) for delivery in run)
-            work.flush(keep_supplies=len(run) == len(deliveries))
+            if len(run) < len(deliveries):  # else `finish` writes it, with all that is still to be written
+                work.flush()
         elif kind == "heartbeat":
             yield from nodes.heartbeats([delivery.request for delivery in run], work)  # type: ignore[misc]
         else:

@@ -11,6 +11,7 @@ from allocator.ledger import Ledger
 from allocator.memory import Memory, Remembered
 from allocator.model import Allocation, Network, next_number
 from allocator.store import epochs, history, ledger, networks
+from allocator.store.writes import Writes
 from schemas.errors import Code, ServiceError
 from schemas.fields import SYSTEM_NETWORK
 from schemas.history import EventName
@@ -221,12 +222,17 @@ class Work:
             self._seqs[self._system] = row.seq
         return self._system
 
-    def flush(self, *, keep_supplies: bool = False) -> None:
+    def flush(self) -> None:
         """Write what the ledger gathered, so that statements see it, and begin another.
 
         History is written last: what attachments came to in this transaction goes on in the new one.
         """
-        ledger.write(self.connection, self.ledger)
+        writes = Writes()
+        self._write_ledger(writes, keep_supplies=False)
+        writes.send(self.connection)
+
+    def _write_ledger(self, writes: Writes, *, keep_supplies: bool) -> None:
+        ledger.write(self.connection, self.ledger, writes)
         supplies = self.ledger.settled_supplies() if keep_supplies else {}
         ended, replaced = self.ledger.ended, self.ledger.replaced
         self.ledger = Ledger()
@@ -240,11 +246,13 @@ class Work:
         With `keep_supplies` the next batch may go on from here: only where nothing but the ledger and the
         history was written.
         """
-        self.flush(keep_supplies=keep_supplies)
-        history.append(self.connection, self._rows)
+        writes = Writes()
+        self._write_ledger(writes, keep_supplies=keep_supplies)
+        history.append(writes, self._rows)
         touched = frozenset(row["network_id"] for row in self._rows)
         for network_id in touched:
-            networks.set_seq(self.connection, network_id, self._seqs[network_id])
+            networks.set_seq(writes, network_id, self._seqs[network_id])
+        writes.send(self.connection)
         remembered = tuple(self._remembered() if keep_supplies else ())
         return Committed(tuple(self.notices), touched, remembered, self.answered)
 

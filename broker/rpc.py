@@ -8,13 +8,15 @@ from typing import Self
 from uuid import uuid4
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractExchange
 from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
 from aiormq.exceptions import ChannelAccessRefused
 
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
+from broker.frames import Arrived
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
+from broker.wire import Wire
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
 
@@ -37,21 +39,23 @@ class _Session:
     @classmethod
     async def open(cls, link: Link) -> Self:
         """Raises one of `connection.LOST`."""
-        session = cls(await link.channel())
+        channel, wire = await link.wired_channel(confirms=True)
+        session = cls(channel)
         try:
             async with asyncio.timeout(OPEN_S):
-                await session._prepare()
+                await session._prepare(wire)
                 obey()
         except BaseException:
             await session.close()
             raise
         return session
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, wire: Wire) -> None:
         self._channel.close_callbacks.add(self._on_close)
         self._exchange = await self._channel.get_exchange(REQUESTS_EXCHANGE, ensure=False)
+        wire.divert((await self._channel.get_underlay_channel()).number, self._on_reply)
         replies = await self._channel.get_queue(REPLY_QUEUE, ensure=False)
-        await replies.consume(self._on_reply, no_ack=True)
+        await replies.consume(_never, no_ack=True)
 
     async def close(self) -> None:
         """Close the channel; whoever still waits is told that it was lost."""
@@ -69,7 +73,7 @@ class _Session:
     def _on_close(self, _: AbstractChannel | None, __: BaseException | None) -> None:
         self.end()
 
-    async def _on_reply(self, message: AbstractIncomingMessage) -> None:
+    def _on_reply(self, message: Arrived) -> None:
         future = self._pending.pop(message.correlation_id or "", None)
         if future is not None and not future.done():
             future.set_result(message.body)
@@ -97,6 +101,10 @@ class _Session:
             self._pending.pop(correlation_id, None)
             if future.done() and not future.cancelled():
                 future.exception()  # read, or asyncio complains of it where publishing failed first
+
+
+async def _never(_: object) -> None:
+    raise AssertionError("replies are taken off the wire")
 
 
 class _Progress:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from allocator import tables as t
+from allocator.store.writes import Writes
 from schemas.fields import IPAddress
 from schemas.history import HistoryList
 
@@ -20,18 +21,14 @@ _OF_ATTACHMENTS = select(_H.attachment_id, _H.event, _H.details).where(
 _FILTERS = ("address", "owner", "node", "attachment_id", "container_id")
 
 
-def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows whose network_id and seq the caller gave out under the network's row lock."""
+def append(writes: Writes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows whose network_id and seq the caller gave out under the network's row lock."""
     if rows:
-        # Not Core, which would take as long again to bind the values.
-        connection.exec_driver_sql(_APPEND, [_values(row) for row in rows])
+        writes.add_rows(_APPEND, [_values(row) for row in rows])
 
 
 _COLUMNS = tuple(t.history.columns.keys())
-_APPEND = (
-    f"INSERT INTO history ({', '.join(f'`{name}`' for name in _COLUMNS)}) "  # noqa: S608  no input
-    f"VALUES ({', '.join(['%s'] * len(_COLUMNS))})"
-)
+_APPEND = f"INSERT INTO history ({', '.join(f'`{name}`' for name in _COLUMNS)})"
 
 
 def _values(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -10,12 +10,13 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, update
 
 from allocator import tables as t
 from allocator.database import Conflict
 from allocator.ledger import Ledger, RangeChange
 from allocator.model import Allocation
+from allocator.store.writes import Writes
 
 _CONVERTED = ("id", "address", "attachment_id")
 _NEW = tuple(field.name for field in fields(Allocation) if field.name not in _CONVERTED)
@@ -28,23 +29,19 @@ _AT_ONCE = 500
 Change = tuple[Allocation, Allocation]
 
 
-def write(connection: Connection, ledger: Ledger) -> None:
-    """Write what changed. Raises `Conflict` where a row is not as it was read."""
+def write(connection: Connection, ledger: Ledger, writes: Writes) -> None:
+    """Write what changed, and add what is new to `writes`. Raises `Conflict` where a row is not as it was."""
     changed, added = ledger.changed(), ledger.added()
     _vacate(connection, changed, added)
     for start in range(0, len(changed), _AT_ONCE):
         _update(connection, changed[start : start + _AT_ONCE])
     if added:
-        # Not Core, which would take as long again to bind the values.
-        connection.exec_driver_sql(_INSERT, [_new(row) for row in added])
+        writes.add_rows(_INSERT, [_new(row) for row in added])
     for change in ledger.ranges():
-        _write_range(connection, change)
+        _write_range(writes, change)
 
 
-_INSERT = (
-    f"INSERT INTO allocations ({', '.join(_NEW)}, address, attachment_id, family) "  # noqa: S608  no input
-    f"VALUES ({', '.join(['%s'] * (len(_NEW) + 3))})"
-)
+_INSERT = f"INSERT INTO allocations ({', '.join(_NEW)}, address, attachment_id, family)"
 
 
 def _new(row: Allocation) -> tuple[Any, ...]:
@@ -100,14 +97,13 @@ def _update_statement(rows: int) -> str:
     )
 
 
-_R = t.ranges.c
-_COUNT = update(t.ranges).where(_R.id == bindparam("range_id")).values(used=_R.used + bindparam("by"))
-_MOVE = _COUNT.values(cursor=bindparam("to", type_=t.AddressType))
+_COUNT = "UPDATE ranges SET used = used + %s WHERE id = %s"
+_MOVE = "UPDATE ranges SET `cursor` = %s, used = used + %s WHERE id = %s"
 
 
-def _write_range(connection: Connection, change: RangeChange) -> None:
-    values = {"range_id": change.range_id, "by": change.used}
+def _write_range(writes: Writes, change: RangeChange) -> None:
     if change.moves_cursor:
-        connection.execute(_MOVE, values | {"to": change.cursor})
+        cursor = t.stored(change.cursor) if change.cursor is not None else None
+        writes.add(_MOVE, (cursor, change.used, change.range_id))
     else:
-        connection.execute(_COUNT, values)
+        writes.add(_COUNT, (change.used, change.range_id))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, RowMapping, bindparam, insert, literal_c
 
 from allocator import tables as t
 from allocator.model import Network, Pool
+from allocator.store.writes import Writes
 from schemas.network import NetworkDefinition, Subnet
 
 
@@ -150,12 +151,9 @@ def redefine(connection: Connection, network_id: int, definition: NetworkDefinit
     )
 
 
-_SET_SEQ = update(t.networks).where(t.networks.c.id == bindparam("network")).values(seq=bindparam("last"))
-
-
-def set_seq(connection: Connection, network_id: int, seq: int) -> None:
+def set_seq(writes: Writes, network_id: int, seq: int) -> None:
     """Write down the last seq that was given out."""
-    connection.execute(_SET_SEQ, {"network": network_id, "last": seq})
+    writes.add("UPDATE networks SET seq = %s WHERE id = %s", (seq, network_id))
 
 
 def add_subnets(connection: Connection, network_id: int, subnets: Sequence[Subnet]) -> None:

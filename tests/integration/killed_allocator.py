@@ -21,7 +21,7 @@ from broker import topology
 from broker.frames import Arrived
 from broker.intake import Intake
 from broker.outlet import Answered, Replies
-from compose import processes
+from compose import allocator_process
 from compose.allocator_process import run_allocator
 from compose.logging import configure_logging
 from compose.running import run_until_stopped
@@ -116,7 +116,7 @@ def gather(count: int) -> None:
     take = Intake.take
 
     async def take_together(self: Intake, limit: int) -> list[Arrived]:
-        while limit > processes._READS and len(self._waiting) < count and self._lost is None:
+        while limit > allocator_process._READS and len(self._waiting) < count and self._lost is None:
             self._wanted = count
             self._bell.clear()
             await self._bell.wait()
