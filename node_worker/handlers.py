@@ -285,7 +285,13 @@ class Handlers:
         given = (plan.addresses, plan.mac, ())
         if not allocated.replaces and not journal.now(attachments.answered, named, *given):
             return None
-        routes = prepared.complete(plan)
+        try:
+            routes = prepared.complete(plan)
+        except ServiceError:
+            row = journal.now(attachments.by_id, named)
+            if row is not None and row.state is State.WIRING:
+                raise
+            return None  # whoever ended it took its links away
         return routes if journal.now(attachments.attached, named) else None
 
     async def _make_room(self, replaced: UUID) -> None:
@@ -307,6 +313,8 @@ class Handlers:
         attachment = await self._parts.journal.run(attachments.by_id, named)
         if attachment is not None:
             await self._parts.teardown.retire(attachment)
+        else:  # ended meanwhile, maybe before its links were made
+            await self._parts.threads.run(self._parts.host.remove_unknown, host_link_name(named))
 
 
 @dataclass(frozen=True, slots=True)

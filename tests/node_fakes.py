@@ -53,6 +53,8 @@ class FakeHost:
 
     def __init__(self) -> None:
         self.endpoints: dict[str, tuple[str, str]] = {}
+        self.prepared: dict[str, tuple[str, str]] = {}
+        """Pairs without address. They come and go beside an allocate, before or after its answer."""
         self.delegated = False
         self.cut_links: set[str] = set()
         self.networks: dict[str, NetworkDefinition] = {}
@@ -76,7 +78,8 @@ class FakeHost:
         return FakePod(path)
 
     def has_link(self, pod: FakePod, ifname: str) -> bool:
-        return (pod.path, ifname) in self.foreign | set(self.endpoints.values())
+        there = {*self.foreign, *self.endpoints.values(), *self.prepared.values()}
+        return (pod.path, ifname) in there
 
     def ensure(self, network: str, definition: NetworkDefinition) -> None:
         self._do("ensure")
@@ -96,23 +99,24 @@ class FakeHost:
 
     def remove_unknown(self, host_link: str) -> None:
         self.cut_links.add(host_link)
-        self.endpoints.pop(host_link, None)
+        self._remove(host_link)
 
     def prepare(self, plan: Any, pod: FakePod) -> "FakePrepared":
         self._do("prepare")
-        assert plan.host_link not in self.endpoints
+        assert plan.host_link not in {*self.endpoints, *self.prepared}
         assert self.delegated or not self.has_link(pod, plan.ifname)
-        self.endpoints[plan.host_link] = (pod.path, plan.ifname)
+        self.prepared[plan.host_link] = (pod.path, plan.ifname)
         self.hook("prepared")
         return FakePrepared(self)
 
     def attach(self, plan: Any) -> tuple[Any, ...]:
-        assert plan.host_link in self.endpoints
         try:
             self._do("attach")
-        except BaseException:
-            self.endpoints.pop(plan.host_link)
-            raise
+        finally:
+            pair = self.prepared.pop(plan.host_link, None)
+        if pair is None:  # somebody removed it meanwhile
+            raise refused()
+        self.endpoints[plan.host_link] = pair
         self.plans[plan.host_link] = plan
         self.hook("attached")
         return tuple(plan.routes)
@@ -132,8 +136,12 @@ class FakeHost:
 
     def detach(self, attachment: Attachment) -> None:
         self._do("detach")
-        self.endpoints.pop(attachment.host_link, None)
+        self._remove(attachment.host_link)
         self.hook("detached")
+
+    def _remove(self, host_link: str) -> None:
+        self.prepared.pop(host_link, None)
+        self.endpoints.pop(host_link, None)
 
     def _do(self, verb: str) -> None:
         self.steps.append(verb)
@@ -145,6 +153,7 @@ class FakeHost:
         """This machine as it is now, for a worker that is started on it again."""
         other = FakeHost()
         other.endpoints, other.cut_links = dict(self.endpoints), set(self.cut_links)
+        other.prepared = dict(self.prepared)
         other.networks, other.foreign = dict(self.networks), set(self.foreign)
         return other
 

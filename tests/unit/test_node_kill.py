@@ -39,6 +39,7 @@ async def checked_after(
         left = await rows(worker)
         assert all(row.state is State.ATTACHED for row in left), name
         assert {row.host_link for row in left} == set(host.endpoints), name
+        assert not host.prepared, name
         assert {row.attachment_id for row in left} == set(allocator.attachments), name
         for container in ("c1", "old", *also):
             await worker.handlers.delete(call("DEL", container=container))

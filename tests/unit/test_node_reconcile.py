@@ -375,3 +375,25 @@ async def test_of_many_that_end_one_that_the_kernel_keeps_is_heard_of_when_the_o
             await worker.parts.teardown.retire_all([stuck, *others])
         assert list(host.endpoints) == [stuck.host_link]
         assert [row.attachment_id for row in await rows(worker)] == [stuck.attachment_id]
+
+
+async def test_an_attachment_that_ends_before_its_links_are_made_leaves_none(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    """Whoever ends it finds no links to remove; they come a moment later."""
+    loop = asyncio.get_running_loop()
+    async with node(path, allocator, host) as worker:
+
+        def end(step: str) -> None:
+            if step == "prepare":
+                host.hook = lambda step: None
+                (row,) = asyncio.run_coroutine_threadsafe(rows(worker), loop).result(5)
+                asyncio.run_coroutine_threadsafe(worker.parts.teardown.retire(row), loop).result(5)
+
+        host.hook = end
+        with pytest.raises(ServiceError) as caught:
+            await worker.handlers.add(call())
+        assert caught.value.code == Code.ATTACHMENT_RELEASED
+        assert await rows(worker) == []
+        await all_released(worker)
+    assert host.endpoints == host.prepared == allocator.attachments == {}
