@@ -30,6 +30,7 @@ _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
 _ADDRESS, _IFNAME, _MTU, _MASTER, _LINKINFO, _AF_SPEC, _NETNS_FD = 1, 3, 4, 10, 18, 26, 28  # IFLA_*
 _ADDR_GEN_MODE = 8  # IFLA_INET6_ADDR_GEN_MODE
 _BY_MAC, _NO_ADDRESS = 0, 1  # IN6_ADDR_GEN_MODE_*
+_INET_CONF, _ARP_NOTIFY = 1, 22  # IFLA_INET_CONF, IPV4_DEVCONF_ARP_NOTIFY (linux/ip.h)
 _KIND, _DATA, _SLAVE_DATA = 1, 2, 5  # IFLA_INFO_*
 _PEER = 1  # VETH_INFO_PEER
 _PORT_STATE, _FORWARDING = 1, 3  # IFLA_BRPORT_STATE, BR_STATE_FORWARDING
@@ -85,10 +86,12 @@ def make_veth(outer: End, inner: End, netns_fd: int, master: int) -> Message:
 def change_link(
     index: int, name: str, *, mac: str | None = None, mtu: int | None = None, up: bool | None = None
 ) -> Message:
-    """Change a link; `name` is for the error alone."""
+    """Change a link: that of this index or, with index 0, of this name."""
     changes = {"address": mac, "mtu": mtu, "state": up}
     told = ", ".join(key for key, value in changes.items() if value is not None)
-    body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, _IFF_UP if up is not None else 0)
+    body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, _IFF_UP if up is not None else 0) + _named(
+        index, name
+    )
     if mac is not None:
         body += _attribute(_ADDRESS, _mac(mac))
     if mtu is not None:
@@ -97,27 +100,31 @@ def change_link(
 
 
 def without_ipv6(index: int, name: str) -> Message:
-    """Keep a link from giving itself an IPv6 address when it comes up; `name` is for the error alone.
-
-    Fine where the kernel has no IPv6.
-    """
+    """Keep a link from giving itself an IPv6 address when it comes up. Fine where the kernel has no IPv6."""
     return _address_generation(index, name, _NO_ADDRESS)
 
 
 def generate_ipv6(index: int, name: str) -> Message:
-    """Let a link make its link-local address of its MAC when it comes up; `name` is for the error alone."""
+    """Let a link make its link-local address of its MAC when it comes up."""
     return _address_generation(index, name, _BY_MAC)
 
 
 def _address_generation(index: int, name: str, mode: int) -> Message:
     inet6 = _attribute(socket.AF_INET6, _attribute(_ADDR_GEN_MODE, bytes([mode])))
-    body = _link(index, 0) + _attribute(_AF_SPEC, inet6)
+    body = _link(index, 0) + _named(index, name) + _attribute(_AF_SPEC, inet6)
     return Message(f"set addrgenmode of {name}", _NEWLINK, 0, body, spared=EAFNOSUPPORT)
 
 
+def announce_ipv4(index: int, name: str) -> Message:
+    """Have the kernel announce a link's IPv4 addresses when its MAC is set (arp_notify, ip-sysctl)."""
+    inet = _attribute(_INET_CONF, _attribute(_ARP_NOTIFY, _WORD.pack(1)))
+    body = _link(index, 0) + _named(index, name) + _attribute(_AF_SPEC, _attribute(socket.AF_INET, inet))
+    return Message(f"set arp_notify of {name}", _NEWLINK, 0, body)
+
+
 def remove_link(index: int, name: str) -> Message:
-    """Remove a link, and the other end of its pair; `name` is for the error alone."""
-    return Message(f"remove {name}", _DELLINK, 0, _link(index, 0), spared=ENODEV)
+    """Remove a link, and the other end of its pair."""
+    return Message(f"remove {name}", _DELLINK, 0, _link(index, 0) + _named(index, name), spared=ENODEV)
 
 
 def add_address(index: int, address: Interface) -> Message:
@@ -181,9 +188,9 @@ class RoutingSocket:
                 raise Refused(message.operation, errno, detail)
         return [answers[number][0] == 0 for number in range(1, len(messages) + 1)]
 
-    def forwards(self, index: int) -> bool | None:
+    def forwards(self, name: str) -> bool | None:
         """Whether this bridge port lets frames through; None where there is no such port."""
-        self._send([Message("look up a link", _GETLINK, 0, _link(index, 0))], _REQUEST)
+        self._send([Message("look up a link", _GETLINK, 0, _link(0, 0) + _named(0, name))], _REQUEST)
         kind, _, payload = next(self._received())
         if kind != _NEWLINK:
             return None
@@ -241,6 +248,11 @@ def _error(payload: bytes) -> tuple[int, str]:
 def _described(end: End) -> bytes:
     told = _attribute(_IFNAME, os.fsencode(end.name) + b"\0") + _attribute(_MTU, _WORD.pack(end.mtu))
     return told + _attribute(_ADDRESS, _mac(end.mac)) if end.mac is not None else told
+
+
+def _named(index: int, name: str) -> bytes:
+    """With an index a name would be a new one."""
+    return _attribute(_IFNAME, os.fsencode(name) + b"\0") if index == 0 else b""
 
 
 def _link(index: int, flags: int) -> bytes:

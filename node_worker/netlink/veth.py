@@ -12,6 +12,7 @@ from node_worker.netlink.batch import (
     RoutingSocket,
     add_address,
     add_route,
+    announce_ipv4,
     change_link,
     generate_ipv6,
     make_veth,
@@ -24,6 +25,7 @@ from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan, P
 from schemas.errors import Code, ServiceError
 
 _LATER_METRIC = 2000  # above what the kernel gives by itself: 0, and 1024 for IPv6
+_LOOPBACK = 1  # the index of lo, in every namespace
 _PORT_READY_S = 0.25
 _PORT_POLL_S = 0.0001
 
@@ -60,23 +62,22 @@ def look_inside(pod: Netns, ifname: str) -> tuple[Link | None, list[IPInterface]
 class PreparedVeth:
     """The pair of an endpoint, up and without any address: nothing is heard from it yet."""
 
-    def __init__(self, plan: LinkPlan, pod: Netns, outside: RoutingSocket, inside_pod: RoutingSocket) -> None:
-        """For `prepare_veth`. The sockets are this object's to close."""
+    def __init__(self, plan: LinkPlan, pod: Netns, outside: RoutingSocket, undo: ExitStack) -> None:
+        """For `prepare_veth`: looks into the pod. `outside` is this object's to close, `undo` undoes it."""
         self._plan, self._pod = plan, pod
-        self._outside, self._inside = outside, inside_pod
-        self._port = self._index = 0
+        self._outside = outside
+        with pod.entered():
+            self._inside = undo.enter_context(RoutingSocket())
+            self._index = _index(plan.ifname) or 0
 
     def start(self) -> None:
-        """In the host's namespace: bring both ends up, so that the port forwards when it is needed."""
-        port = _index(self._plan.host_link)
-        with self._pod.entered():
-            index, loopback = _index(self._plan.ifname), _index("lo")
-            write_sysctl(f"net/ipv4/conf/{self._plan.ifname}/arp_notify", 1)
-        if port is None or index is None or loopback is None:
-            raise Refused(f"find {self._plan.ifname} in the pod", errno.ENODEV)
-        self._port, self._index = port, index
-        self._outside.do(_up(port, self._plan.host_link))
-        self._inside.do([*_up(index, self._plan.ifname), change_link(loopback, "lo", up=True)])
+        """Bring the pod's end up, so that the host's forwards when it is needed."""
+        plan, link = self._plan, self._index
+        if link == 0:
+            raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
+        announce, up = announce_ipv4(link, plan.ifname), change_link(link, plan.ifname, up=True)
+        loopback = change_link(_LOOPBACK, "lo", up=True)
+        self._inside.do([announce, without_ipv6(link, plan.ifname), up, loopback])
 
     def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
         """Give the pair what `plan` has, and announce its addresses to the network; the routes it got.
@@ -86,12 +87,12 @@ class PreparedVeth:
         """
         try:
             if plan.mtu != self._plan.mtu:
-                self._outside.do([change_link(self._port, plan.host_link, mtu=plan.mtu)])
+                self._outside.do([change_link(0, plan.host_link, mtu=plan.mtu)])
             if any(address.version == 6 for address in plan.addresses):
                 return self._complete_with_ipv6(plan)
             return self._complete(plan)
         except BaseException:
-            self._outside.do([remove_link(self._port, plan.host_link)])
+            self._outside.do([remove_link(0, plan.host_link)])
             raise
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ class PreparedVeth:
         addresses = [add_address(self._index, address) for address in plan.addresses]
         with_ipv6 = generate_ipv6(self._index, plan.ifname)
         done = self._inside.do([down, with_ipv6, mac, *addresses, up, *self._routes(plan)])
-        _await_forwarding(self._outside, self._port)
+        _await_forwarding(self._outside, plan.host_link)
         # The announcement at link up may have met a port that did not forward yet: have it repeated.
         self._inside.do([mac])
         return _made(plan, done)
@@ -145,17 +146,10 @@ def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
         outside = undo.enter_context(RoutingSocket())
         _make_pair(outside, pod, plan)
         undo.callback(_remove, outside, plan.host_link)
-        with pod.entered():
-            inside_pod = undo.enter_context(RoutingSocket())
-        prepared = PreparedVeth(plan, pod, outside, inside_pod)
+        prepared = PreparedVeth(plan, pod, outside, undo)
         prepared.start()
         undo.pop_all()
         return prepared
-
-
-def _up(index: int, name: str) -> list[Message]:
-    """Bring a link up that says nothing by itself: every broadcast reaches every pod of the network."""
-    return [without_ipv6(index, name), change_link(index, name, up=True)]
 
 
 def _made(plan: EndpointPlan, done: list[bool]) -> tuple[PlannedRoute, ...]:
@@ -171,25 +165,24 @@ def _make_pair(outside: RoutingSocket, pod: Netns, plan: LinkPlan) -> None:
     outer = End(plan.host_link, plan.mtu, plan.host_mac)
     inner = End(plan.ifname, plan.mtu)
     try:
-        outside.do([make_veth(outer, inner, pod.fd, master)])
+        # The host's end says nothing by itself: every broadcast reaches every pod of the network.
+        quiet, up = without_ipv6(0, plan.host_link), change_link(0, plan.host_link, up=True)
+        outside.do([make_veth(outer, inner, pod.fd, master), quiet, up])
     except Refused as refusal:
-        if refusal.errno != errno.EEXIST:
-            raise
-        raise _taken(plan) from refusal
+        if refusal.errno == errno.EEXIST:
+            raise _taken(plan) from refusal
+        _remove(outside, plan.host_link)
+        raise
 
 
 def cut_veth(host: Netns, name: str) -> None:
     """Stop all traffic of an endpoint, quickly. One that is away already is fine."""
-    with host.entered():
-        index = _index(name)
-        if index is None:
-            return
-        with RoutingSocket() as kernel:
-            try:
-                kernel.do([change_link(index, name, up=False)])
-            except Refused as refusal:
-                if refusal.errno != errno.ENODEV:
-                    raise
+    with host.entered(), RoutingSocket() as kernel:
+        try:
+            kernel.do([change_link(0, name, up=False)])
+        except Refused as refusal:
+            if refusal.errno != errno.ENODEV:
+                raise
 
 
 def remove_veth(host: Netns, name: str) -> None:
@@ -200,9 +193,7 @@ def remove_veth(host: Netns, name: str) -> None:
 
 def _remove(kernel: RoutingSocket, name: str) -> None:
     """Remove a link of the namespace that the thread is in; one that is away already is fine."""
-    index = _index(name)
-    if index is not None:
-        kernel.do([remove_link(index, name)])
+    kernel.do([remove_link(0, name)])
 
 
 def _index(name: str) -> int | None:
@@ -248,7 +239,7 @@ def _prepare_ipv6(ifname: str) -> None:
     write_sysctl(f"net/ipv6/conf/{ifname}/ndisc_notify", 1)
 
 
-def _await_forwarding(outside: RoutingSocket, port: int) -> None:
+def _await_forwarding(outside: RoutingSocket, port: str) -> None:
     """Wait until the bridge lets the port's frames through: the kernel tells it so a moment after link up."""
     until = time.monotonic() + _PORT_READY_S
     while outside.forwards(port) is False and time.monotonic() < until:

@@ -131,11 +131,11 @@ def test_a_port_forwards_once_its_other_end_is_up(lab: Lab) -> None:
     assert inner is not None
     with host.entered(), RoutingSocket() as kernel, pod.entered(), RoutingSocket() as inside:
         inside.do([change_link(inner.index, "eth0", up=False)])
-        until(lambda: kernel.forwards(port.index) is False)
+        until(lambda: kernel.forwards(port.name) is False)
         inside.do([change_link(inner.index, "eth0", up=True)])
-        until(lambda: kernel.forwards(port.index) is True)
-        assert kernel.forwards(1) is None, "no port"
-        assert kernel.forwards(4711) is None, "no link"
+        until(lambda: kernel.forwards(port.name) is True)
+        assert kernel.forwards("lo") is None, "no port"
+        assert kernel.forwards("mo-none") is None, "no link"
     prepared.close()
 
 

@@ -53,6 +53,7 @@ def test_an_endpoint_is_complete(lab: Lab) -> None:
     assert "default via 10.20.0.1" in run(pod, "ip", "route")
     assert "default via fd00:20::1" in run(pod, "ip", "-6", "route")
     assert pings(pod, "127.0.0.1"), "loopback is up"
+    assert run(pod, "sysctl", "-n", "net.ipv4.conf.eth0.arp_notify").strip() == "1"
     assert "inet6" not in run(host, "ip", "address", "show", plan(5).host_link)
 
 
