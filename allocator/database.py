@@ -87,8 +87,9 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
         pool_reset_on_return=None,
         skip_autocommit_rollback=reads,
         connect_args={
-            # `store.writes` sends several statements at once; every value in them is escaped by PyMySQL.
-            "client_flag": 0 if reads else CLIENT.MULTI_STATEMENTS,
+            # Rows count that match, also where nothing changes: SQLAlchemy's own flag, which this replaces.
+            # `store.writes` sends several statements at once; PyMySQL escapes every value in them.
+            "client_flag": CLIENT.FOUND_ROWS | (0 if reads else CLIENT.MULTI_STATEMENTS),
             "cursorclass": _Whole,
             "connect_timeout": 5,
             "read_timeout": statement_s,

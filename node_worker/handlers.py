@@ -5,7 +5,7 @@ could leave something: see `attachments.State` and `teardown.py`.
 """
 
 import asyncio
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -88,14 +88,20 @@ class Handlers:
     async def _add(self, request: CniRequest) -> CniResult:
         parts = self._parts
         network = await parts.sync.ready(request.network)
-        async with AsyncExitStack() as undo:
-            with parts.collector.sheltered(named := uuid4()):
+        with ExitStack() as shelter:
+            shelter.enter_context(parts.collector.sheltered(named := uuid4()))
+            async with AsyncExitStack() as undo:
                 undo.push_async_callback(self._undo, named)
                 begun = await parts.threads.run(self._begin, request, network, named)
                 with begun.pod as pod:
-                    draft = begun.draft if begun.done else await self._begin_again(request, begun, undo)
+                    draft = begun.draft
+                    if not begun.done:
+                        draft = await self._begin_again(request, begun)
+                        shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
+                        undo.push_async_callback(self._undo, draft.attachment_id)
+                        await parts.journal.run(attachments.begin, draft)
                     plan, allocated = await self._attach(request, draft, network, pod)
-            undo.pop_all()
+                undo.pop_all()
         log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
         if request.conf.delegated:
             return delegated_result(plan, allocated)
@@ -185,8 +191,8 @@ class Handlers:
         except ServiceError as error:
             raise CniError(SpecCode.NOT_AVAILABLE, error.message, str(error.code)) from error
 
-    async def _begin_again(self, request: CniRequest, begun: "_Begun", undo: AsyncExitStack) -> Attachment:
-        """Clear away what an earlier call left for this interface; the attachment to go on with.
+    async def _begin_again(self, request: CniRequest, begun: "_Begun") -> Attachment:
+        """Clear away what an earlier call left for this interface; the attachment to write down.
 
         Raises ServiceError `interface_exists` when the interface is complete, or not ours.
         """
@@ -200,13 +206,11 @@ class Handlers:
             if _goes_on(known, draft):
                 await parts.teardown.clear(known)
                 draft = replace(draft, attachment_id=known.attachment_id, host_link=known.host_link)
-                undo.push_async_callback(self._undo, draft.attachment_id)
             else:
                 await parts.teardown.retire(known)
             if begun.there and await parts.threads.run(parts.host.has_link, begun.pod, request.ifname):
                 raise interface_exists(request.ifname, f"container {request.container_id}")
         await parts.releases.settle(request.container_id, request.ifname, _RELEASE_S)
-        await parts.journal.run(attachments.begin, draft)
         return draft
 
     def _drafted(self, request: CniRequest, pod: Netns, network: ReadyNetwork, named: UUID) -> Attachment:

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from allocator import database
@@ -250,3 +251,18 @@ def test_idle_connections_that_were_all_cut_cost_one_more_try(
     batch = mixed(near, "cut")
     proxy.cut()
     batch.check(serve(asked, batch), engine)
+
+
+def test_a_row_that_matches_counts_also_where_nothing_changes(engine: Engine):
+    """What guards a change asks for: whether the row is as it was read."""
+    with engine.begin() as connection:
+        assert connection.execute(text("UPDATE epochs SET epoch = epoch WHERE id = 1")).rowcount == 1
+
+
+def test_of_statements_that_are_sent_together_each_is_seen_and_the_first_failure_ends_them(engine: Engine):
+    together = "UPDATE epochs SET epoch = epoch + %s; {}; UPDATE epochs SET epoch = epoch + %s"
+    with pytest.raises(DBAPIError, match="nowhere"), engine.begin() as connection:
+        connection.exec_driver_sql(together.format("DELETE FROM nowhere"), (1, 10))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(together.format("UPDATE epochs SET epoch = epoch + 100"), (1, 10))
+        assert connection.execute(text("SELECT epoch FROM epochs")).scalar_one() == 112
