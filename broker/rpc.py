@@ -8,14 +8,13 @@ from typing import Self
 from uuid import uuid4
 
 import structlog
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.abc import AbstractChannel, AbstractExchange
+from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
 from aiormq.exceptions import ChannelAccessRefused
 
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
 from broker.frames import Arrived
-from broker.sending import NotTaken, Sending, Unrouted
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
 from broker.wire import Wire
 from schemas.errors import Code, ServiceError
@@ -31,10 +30,9 @@ class _SessionLost(Exception):
 class _Session:
     """One channel with its reply queue and the callers who wait on it. It ends when the channel does."""
 
-    def __init__(self, channel: AbstractChannel, wire: Wire) -> None:
+    def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
-        self._wire = wire
-        self._sending: Sending
+        self._exchange: AbstractExchange
         self._pending: dict[str, asyncio.Future[bytes]] = {}
         self.ended = asyncio.Event()
 
@@ -42,21 +40,20 @@ class _Session:
     async def open(cls, link: Link) -> Self:
         """Raises one of `connection.LOST`."""
         channel, wire = await link.wired_channel(confirms=True)
-        session = cls(channel, wire)
+        session = cls(channel)
         try:
             async with asyncio.timeout(OPEN_S):
-                await session._prepare()
+                await session._prepare(wire)
                 obey()
         except BaseException:
             await session.close()
             raise
         return session
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, wire: Wire) -> None:
         self._channel.close_callbacks.add(self._on_close)
-        underlay = await self._channel.get_underlay_channel()
-        self._sending = Sending(self._wire, underlay.number, underlay.connection.connection_tune.frame_max)
-        self._wire.divert(underlay.number, self._on_reply, self._sending)
+        self._exchange = await self._channel.get_exchange(REQUESTS_EXCHANGE, ensure=False)
+        wire.divert((await self._channel.get_underlay_channel()).number, self._on_reply)
         replies = await self._channel.get_queue(REPLY_QUEUE, ensure=False)
         await replies.consume(_never, no_ack=True)
 
@@ -65,16 +62,16 @@ class _Session:
         self.end()
         await close_quietly(self._channel)
 
-    def end(self, refusal: BaseException | None = None) -> None:
-        """Nothing can be asked here any more; `refusal` is why the broker closed the channel."""
+    def end(self) -> None:
+        """Nothing can be asked here any more."""
         self.ended.set()
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(refusal or _SessionLost("the channel was lost"))
+                future.set_exception(_SessionLost("the channel was lost"))
         self._pending.clear()
 
-    def _on_close(self, _: AbstractChannel | None, error: BaseException | None) -> None:
-        self.end(error if isinstance(error, (ChannelAccessRefused, ChannelNotFoundEntity)) else None)
+    def _on_close(self, _: AbstractChannel | None, __: BaseException | None) -> None:
+        self.end()
 
     def _on_reply(self, message: Arrived) -> None:
         future = self._pending.pop(message.correlation_id or "", None)
@@ -95,15 +92,10 @@ class _Session:
         )
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = future
-
-        def told(fate: Exception | None) -> None:
-            progress.confirmed = progress.confirmed or fate is None
-            if fate is not None and not future.done():
-                future.set_exception(fate)
-
         try:
             progress.sent = True
-            self._sending.send(REQUESTS_EXCHANGE, routing_key(request), message, told)
+            await self._exchange.publish(message, routing_key(request), mandatory=True)
+            progress.confirmed = True
             return await future
         finally:
             self._pending.pop(correlation_id, None)
@@ -193,10 +185,8 @@ class RpcClient:
     async def _ask_once(self, session: _Session, request: Request, progress: _Progress) -> bytes:
         try:
             return await session.ask(request, self._link.user, progress)
-        except Unrouted as error:
+        except PublishError as error:
             raise self._not_provisioned(f"no queue takes {routing_key(request)}") from error
-        except NotTaken as error:
-            raise self._refused(request) from error
         except ChannelNotFoundEntity as error:
             raise self._not_provisioned(f"there is no exchange {REQUESTS_EXCHANGE}") from error
         except ChannelAccessRefused as error:
@@ -214,13 +204,6 @@ class RpcClient:
         return ServiceError(
             Code.NOT_PROVISIONED,
             f"{what} on RabbitMQ at {self._link.shown}: run `moorage broker provision`",
-        )
-
-    def _refused(self, request: Request) -> ServiceError:
-        return ServiceError(
-            Code.UNAVAILABLE,
-            f"RabbitMQ at {self._link.shown} does not take {request.NAME}: its queue is full or has lost its "
-            "leader; see `rabbitmqctl list_queues name messages state`",
         )
 
     def _forbidden(self, request: Request) -> ServiceError:
