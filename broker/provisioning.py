@@ -4,13 +4,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
 from broker import topology
-from broker.management import Management
 from broker.permissions import (
     ALLOCATOR,
     READS_EVENTS,
@@ -22,6 +21,9 @@ from broker.permissions import (
 from schemas.errors import Code, ServiceError
 from schemas.fields import NodeName
 
+if TYPE_CHECKING:
+    from broker.management import Management
+
 SETTLE_S = 5.0
 """A quorum queue declared a moment before its broker is killed may come back dead; after this it is safe."""
 
@@ -31,6 +33,13 @@ Progress = Callable[[str], None]
 
 def _silently(_: str) -> None:
     """Tell nobody."""
+
+
+def _management(url: str) -> "Management":
+    """The API. An HTTP client costs 5 MB, which no process that only assembles the command line shall pay."""
+    from broker.management import Management
+
+    return Management(url)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def provision(
     Waits `settle_s` seconds where it declared quorum queues. Raises `unavailable`, `sender_forbidden` (not
     an administrator) or `not_provisioned` (something exists in another form; the message says what to do).
     """
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         for exchange in topology.EXCHANGES:
             _ensure_exchange(api, vhost, exchange)
         queues = topology.shared_queues()
@@ -80,7 +89,7 @@ def enroll_allocator(
     password: str | None = None,
 ) -> Enrolled:
     """Make the user that all allocators share. Arguments and errors as in `enroll_node`."""
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         return _enroll(api, ALLOCATOR, permissions_of_allocator(), vhost, amqp, rotate, password)
 
 
@@ -101,7 +110,7 @@ def enroll_node(
     `unavailable`, `sender_forbidden` (not an administrator) or `not_provisioned`.
     """
     _check_name(name)
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         _ensure_queue(api, vhost, topology.queue_of_node(name))
         user = user_name("node", name)
         return _enroll(api, user, permissions_of("node", name), vhost, amqp, rotate, password)
@@ -122,7 +131,7 @@ def enroll_client(
     Arguments and errors as in `enroll_node`.
     """
     _check_name(name)
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         user = user_name(role, name)
         if role in READS_EVENTS:
             _ensure_queue(api, vhost, topology.queue_of_subscriber(user))
@@ -131,7 +140,7 @@ def enroll_client(
 
 def create_vhost(management_url: str, vhost: str) -> None:
     """Make a virtual host that the administrator may use too. Safe to repeat."""
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         api.put("vhosts", vhost)
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         api.put("permissions", vhost, str(api.get("whoami")["name"]), body=everything)
@@ -139,7 +148,7 @@ def create_vhost(management_url: str, vhost: str) -> None:
 
 def delete_vhost(management_url: str, vhost: str) -> None:
     """Remove a virtual host and all that is in it. Safe to repeat. Users stay."""
-    with Management(management_url) as api:
+    with _management(management_url) as api:
         api.delete("vhosts", vhost)
 
 
@@ -155,7 +164,7 @@ def _check_name(name: str) -> None:
 
 
 def _enroll(
-    api: Management,
+    api: "Management",
     user: str,
     allowed: Permissions,
     vhost: str,
@@ -182,7 +191,7 @@ def _enroll(
     return Enrolled(user, url, password)
 
 
-def _amqp_address(api: Management) -> str:
+def _amqp_address(api: "Management") -> str:
     listeners = (api.get("overview") or {}).get("listeners", [])
     ports = [item["port"] for item in listeners if item.get("protocol") == "amqp"]
     if not ports:
@@ -195,7 +204,7 @@ def _amqp_address(api: Management) -> str:
     return f"{host}:{ports[0]}"
 
 
-def _ensure_exchange(api: Management, vhost: str, exchange: topology.Exchange) -> None:
+def _ensure_exchange(api: "Management", vhost: str, exchange: topology.Exchange) -> None:
     found = api.get("exchanges", vhost, exchange.name)
     wanted = {"type": exchange.kind, "durable": True, "auto_delete": False, "internal": False}
     if found is None:
@@ -204,7 +213,7 @@ def _ensure_exchange(api: Management, vhost: str, exchange: topology.Exchange) -
     _compare("exchange", exchange.name, found, wanted)
 
 
-def _ensure_queue(api: Management, vhost: str, queue: topology.Queue) -> bool:
+def _ensure_queue(api: "Management", vhost: str, queue: topology.Queue) -> bool:
     """Whether it had to be made."""
     found = api.get("queues", vhost, queue.name)
     wanted = {"durable": queue.durable, "auto_delete": False}

@@ -20,6 +20,11 @@ from broker.wire import Wire
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
 
+_UNCONFIRMED = 16
+"""How many requests of one client may be on their way to the broker at a time. Whoever asks for thousands at
+once would fill the broker with them, and everybody else's requests would wait.
+"""
+
 log = structlog.get_logger("moorage.broker")
 
 
@@ -33,6 +38,7 @@ class _Session:
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
         self._exchange: AbstractExchange
+        self._publishing = asyncio.Semaphore(_UNCONFIRMED)
         self._pending: dict[str, asyncio.Future[bytes]] = {}
         self.ended = asyncio.Event()
 
@@ -94,7 +100,8 @@ class _Session:
         self._pending[correlation_id] = future
         try:
             progress.sent = True
-            await self._exchange.publish(message, routing_key(request), mandatory=True)
+            async with self._publishing:
+                await self._exchange.publish(message, routing_key(request), mandatory=True)
             progress.confirmed = True
             return await future
         finally:
