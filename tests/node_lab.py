@@ -3,13 +3,14 @@
 import os
 import secrets
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from ipaddress import ip_address, ip_interface, ip_network
 
 from node_worker.netlink import simulated
 from node_worker.netlink.bridge import Bridge
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import Link, inside
+from node_worker.netlink.veth import prepare_veth
 from node_worker.plan import EndpointPlan, PlannedRoute
 
 
@@ -61,6 +62,12 @@ def plan(number: int, ifname: str = "eth0", *, ipv6: bool = False) -> EndpointPl
         addresses=tuple(addresses),
         routes=tuple(routes),
     )
+
+
+def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    """An endpoint in one go."""
+    with closing(prepare_veth(host, pod, plan)) as prepared:
+        return prepared.complete(plan)
 
 
 def link(netns: Netns, name: str) -> Link | None:

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
-    IPv4Network,
     IPv6Interface,
-    IPv6Network,
     ip_address,
     ip_interface,
     ip_network,
@@ -28,11 +26,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import KernelRoute
 from schemas.errors import Code, ServiceError
-from schemas.fields import IPAddress
 
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
-_IFA_F_NODAD = 2  # linux/if_addr.h
 _RT_TABLE_MAIN = 254  # linux/rtnetlink.h
 _FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
 _ADVICE = {
@@ -121,22 +117,6 @@ class Session:
                 ip_interface(f"{message.get('address')}/{message['prefixlen']}")
                 for message in self._route.addr("dump", index=index)
             ]
-
-    def add_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
-        """Put an address on a link; an IPv6 one without duplicate detection (RFC 4862 section 5.4)."""
-        more: dict[str, Any] = {"flags": _IFA_F_NODAD}
-        if isinstance(address, IPv4Interface):
-            more = {"broadcast": str(address.network.broadcast_address)}
-        with _translated(f"add address {address}"):
-            self._route.addr(
-                "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **more
-            )
-
-    def add_route(self, index: int, destination: IPv4Network | IPv6Network, via: IPAddress) -> None:
-        """Add a route through a link."""
-        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
-        with _translated(f"add route {destination} via {via}"):
-            self._route.route("add", family=family, dst=str(destination), gateway=str(via), oif=index)
 
     def routes(self, index: int) -> list[KernelRoute]:
         """The routes of the main table through a link."""

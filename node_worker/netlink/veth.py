@@ -127,15 +127,6 @@ class PreparedVeth:
         return [add_route(self._index, route.destination, route.via, metric) for route in plan.routes]
 
 
-def attach_veth(host: Netns, pod: Netns, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-    """An endpoint in one go; raises what `prepare_veth` and `PreparedVeth.complete` raise."""
-    prepared = prepare_veth(host, pod, plan)
-    try:
-        return prepared.complete(plan)
-    finally:
-        prepared.close()
-
-
 def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
     """Make the pair of an endpoint, for the caller to complete and to close.
 

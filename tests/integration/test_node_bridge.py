@@ -7,9 +7,9 @@ import pytest
 
 from node_worker.netlink import simulated
 from node_worker.netlink.bridge import ensure_bridge, remove_bridge
-from node_worker.netlink.veth import attach_veth, remove_veth
+from node_worker.netlink.veth import remove_veth
 from schemas.errors import Code, ServiceError
-from tests.node_lab import Lab, bridge, link, pings, plan, run
+from tests.node_lab import Lab, attach_veth, bridge, link, pings, plan, run
 
 pytestmark = pytest.mark.netns
 

@@ -13,7 +13,6 @@ from node_worker.netlink import simulated
 from node_worker.netlink.bridge import ensure_bridge
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.veth import (
-    attach_veth,
     cut_veth,
     has_link,
     link_names,
@@ -23,7 +22,7 @@ from node_worker.netlink.veth import (
 )
 from node_worker.plan import PlannedRoute
 from schemas.errors import Code, ServiceError
-from tests.node_lab import Lab, bridge, link, links_of, pings, plan, run
+from tests.node_lab import Lab, attach_veth, bridge, link, links_of, pings, plan, run
 
 pytestmark = pytest.mark.netns
 
