@@ -102,6 +102,7 @@ class PreparedVeth:
 
     def _complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
         """The MAC last, for setting it makes the kernel announce the addresses (arp_notify)."""
+        _await_forwarding(self._outside, plan.host_link)
         addresses = [add_address(self._index, address) for address in plan.addresses]
         mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
         routes = self._routes(plan)
@@ -231,7 +232,10 @@ def _prepare_ipv6(ifname: str) -> None:
 
 
 def _await_forwarding(outside: RoutingSocket, port: str) -> None:
-    """Wait until the bridge lets the port's frames through: the kernel tells it so a moment after link up."""
+    """Wait until the bridge lets the port's frames through: the kernel tells it so a moment after link up.
+
+    What the pod says before that is lost, and its announcement is said once.
+    """
     until = time.monotonic() + _PORT_READY_S
     while outside.forwards(port) is False and time.monotonic() < until:
         time.sleep(_PORT_POLL_S)
