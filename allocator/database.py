@@ -1,9 +1,10 @@
 """The way to the database: connections, whole transactions that are retried, and what an error means."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import structlog
+from pymysql.connections import Connection as DriverConnection
 from pymysql.constants import CLIENT
 from pymysql.cursors import Cursor
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -64,6 +65,9 @@ _TRIES = 5
 _GIVE_UP_S = 20.0
 """No further try from then on: somebody waits for the answer, and his request is served again anyway."""
 
+COMMIT = "COMMIT"
+"""As the last of several statements that are sent together it spares the way of a COMMIT alone."""
+
 log = structlog.get_logger("moorage.allocator")
 
 
@@ -99,19 +103,47 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
             ),
         },
     )
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "handle_error", _discard)
     return engine
 
 
+class _Session(DriverConnection):
+    """Knows when its transaction is over already because a COMMIT went with other statements."""
+
+    over = False
+
+    def query(self, sql: Any, unbuffered: bool = False) -> int:
+        """Whatever is asked begins a transaction."""
+        self.over = False
+        affected: int = super().query(sql, unbuffered)
+        return affected
+
+    def commit(self) -> None:
+        """Commit, unless there is nothing to commit."""
+        if not self.over:
+            super().commit()
+
+
 class _Whole(Cursor):
-    """Sees what became of each of several statements that were sent together; their last result stays."""
+    """Sees what became of each of several statements that were sent together."""
+
+    _rows: Sequence[Sequence[Any]] | None
 
     def execute(self, query: Any, args: Any = None) -> int:
-        """Raises what any of them raises."""
+        """Raises what any of them raises. `sets` has the rows of each."""
         affected: int = super().execute(query, args)
+        self.sets = [self._rows or ()]
         while self.nextset():
             affected = self.rowcount
+            self.sets.append(self._rows or ())
+        if isinstance(self.connection, _Session):
+            self.connection.over = isinstance(query, str) and query.rpartition("; ")[2] == COMMIT
         return affected
+
+
+def _connect(_: object, __: object, args: list[Any], options: dict[str, Any]) -> DriverConnection:
+    return _Session(*args, **options)
 
 
 def _discard(context: ExceptionContext) -> None:

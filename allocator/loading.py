@@ -1,7 +1,7 @@
 """What the requests of a batch may need, read in a handful of statements, whatever their number."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -9,9 +9,11 @@ from uuid import UUID
 from allocator.admission import choose_pool
 from allocator.ledger import Ledger
 from allocator.macs import candidates
-from allocator.model import Network, Pool, Range, following
+from allocator.model import Allocation, Network, Pool, Range, following
 from allocator.store import allocations, history, pools
 from allocator.store.allocations import Sought
+from allocator.store.history import Happened
+from allocator.store.reads import Found, Reads
 from allocator.supply import Place, Supply, fresh_places
 from allocator.work import Work
 from schemas.address import AddressAllocate, AddressQuarantine, AddressRelease
@@ -39,38 +41,79 @@ class Wanted:
 
 def load_requests(work: Work, requests: Sequence[AddressRequest]) -> None:
     """Lock the networks of `requests` and fill the ledger with all they may need."""
-    work.lock(sorted({request.network for request in requests}))
-    wanted = Wanted()
-    for request in requests:
-        _want(work, request, wanted)
-    load(work, wanted)
+    names = sorted({request.network for request in requests})
+    ids = work.expected_ids(names)
+    if len(ids) < len(names):
+        work.lock(names)
+        load(work, _wanted(requests, _ids(work, names)))
+    else:
+        reads, wanted = Reads(), _wanted(requests, ids)
+        locked = work.ask_lock(names, reads)
+        found = _ask(wanted, reads)
+        reads.send(work.connection)
+        locked()
+        if _ids(work, names) == ids:
+            _fill(work, wanted, found)
+        else:
+            load(work, _wanted(requests, _ids(work, names)))
     load_supplies(work, _picks(work, requests))
     _load_macs(work, requests)
 
 
-def _want(work: Work, request: AddressRequest, wanted: Wanted) -> None:
-    network = work.find_network(request.network)
-    if network is None:
-        return
-    if request.attachment_id is not None:
-        wanted.attachments.add(request.attachment_id)
-    sought = wanted.sought[network.id]
-    match request:
-        case AddressAllocate():
-            sought.owners.add(request.owner)
-            sought.addresses.update(request.addresses)
-        case AddressRelease(attachment_id=None):
-            sought.containers.add((request.node, request.container_id))
+def _ids(work: Work, names: Iterable[str]) -> dict[str, int]:
+    """Those of the networks that there are, as their locks tell."""
+    found = {name: work.find_network(name) for name in names}
+    return {name: network.id for name, network in found.items() if network is not None}
+
+
+def _wanted(requests: Iterable[AddressRequest], ids: Mapping[str, int]) -> Wanted:
+    """What `requests` may need, of the networks with these ids."""
+    wanted = Wanted()
+    for request in requests:
+        network_id = ids.get(request.network)
+        if network_id is None:
+            continue
+        if request.attachment_id is not None:
+            wanted.attachments.add(request.attachment_id)
+        sought = wanted.sought[network_id]
+        match request:
+            case AddressAllocate():
+                sought.owners.add(request.owner)
+                sought.addresses.update(request.addresses)
+            case AddressRelease(attachment_id=None):
+                sought.containers.add((request.node, request.container_id))
+    return wanted
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What comes of it."""
+
+    known: list[Found[Allocation]]
+    happened: Found[Happened] | None
 
 
 def load(work: Work, wanted: Wanted) -> None:
     """Rows, what history knows of attachments, and where addresses lie that were never used."""
+    reads = Reads()
+    found = _ask(wanted, reads)
+    reads.send(work.connection)
+    _fill(work, wanted, found)
+
+
+def _ask(wanted: Wanted, reads: Reads) -> _Asked:
+    happened = history.of_attachments(reads, wanted.attachments) if wanted.attachments else None
+    return _Asked(allocations.known(reads, wanted.attachments, wanted.sought), happened)
+
+
+def _fill(work: Work, wanted: Wanted, asked: _Asked) -> None:
     ledger = work.ledger
-    ledger.load(allocations.known(work.connection, wanted.attachments, wanted.sought))
-    for attachment_id, event, details in history.of_attachments(work.connection, wanted.attachments):
+    for found in asked.known:
+        ledger.load(found.rows)
+    for attachment_id, event, details in asked.happened.rows if asked.happened is not None else ():
         if event in ENDS:
             ledger.ended.add(attachment_id)
-        elif details and "replaces" in details:
+        elif "replaces" in details:
             ledger.replaced[attachment_id] = tuple(UUID(replaced) for replaced in details["replaces"])
     for network_id, sought in wanted.sought.items():
         blank = {address for address in sought.addresses if ledger.at(network_id, address) is None}

@@ -31,6 +31,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._networks: OrderedDict[int, Remembered] = OrderedDict()
+        self._ids: dict[str, int] = {}
         self._lock = Lock()
 
     def take(self, network_id: int, seq: int) -> Remembered | None:
@@ -39,9 +40,15 @@ class Memory:
             found = self._networks.pop(network_id, None)
         return found if found is not None and found.seq == seq else None
 
+    def id_of(self, name: str) -> int | None:
+        """The id that a network had when it was last remembered."""
+        return self._ids.get(name)
+
     def keep(self, remembered: Remembered) -> None:
         """After the commit: what the next batch may use."""
         with self._lock:
             self._networks[remembered.network.id] = remembered
+            self._ids[remembered.network.name] = remembered.network.id
             while len(self._networks) > _NETWORKS:
-                self._networks.popitem(last=False)
+                _, forgotten = self._networks.popitem(last=False)
+                self._ids.pop(forgotten.network.name, None)

@@ -32,6 +32,11 @@ def stored(address: IPAddress) -> bytes:
     return address.packed if isinstance(address, IPv6Address) else _V4_PREFIX + address.packed
 
 
+def address_of(raw: bytes) -> IPAddress:
+    """The address in 16 bytes of the database."""
+    return IPv4Address(raw[12:]) if raw.startswith(_V4_PREFIX) else IPv6Address(raw)
+
+
 class AddressType(TypeDecorator[IPAddress]):
     """An address as 16 bytes, IPv4 as `::ffff:a.b.c.d`, so that both families order and index alike.
 
@@ -47,10 +52,7 @@ class AddressType(TypeDecorator[IPAddress]):
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> IPAddress | None:  # noqa: ARG002
         """From 16 bytes."""
-        if value is None:
-            return None
-        raw = bytes(value)
-        return IPv4Address(raw[12:]) if raw.startswith(_V4_PREFIX) else IPv6Address(raw)
+        return None if value is None else address_of(bytes(value))
 
 
 class UuidType(TypeDecorator[UUID]):

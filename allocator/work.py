@@ -1,17 +1,19 @@
 """One unit of work: a transaction over a batch of requests, its locks, and what follows its commit."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from allocator.ledger import Ledger
 from allocator.memory import Memory, Remembered
 from allocator.model import Allocation, Network, next_number
 from allocator.store import epochs, history, ledger, networks
-from allocator.store.writes import Writes
+from allocator.store.networks import Locked
+from allocator.store.reads import Reads
+from allocator.store.writes import COMMIT, Writes
 from schemas.errors import Code, ServiceError
 from schemas.fields import SYSTEM_NETWORK
 from schemas.history import EventName
@@ -102,10 +104,33 @@ class Work:
 
     def lock(self, names: Collection[str]) -> None:
         """Lock and read these networks, as far as they exist; those locked before stay as they are."""
+        reads = Reads()
+        locked = self.ask_lock(names, reads)
+        reads.send(self.connection)
+        locked()
+
+    def ask_lock(self, names: Collection[str], reads: Reads) -> Callable[[], None]:
+        """As `lock`, by `reads`, which may ask for more behind it. To be called once they were sent."""
         missing = [name for name in names if name not in self._networks]
         if not missing:
-            return
-        rows = networks.lock(self.connection, missing)
+            return lambda: None
+        found = networks.lock(reads, missing)
+        return lambda: self._locked(missing, found.rows)
+
+    def expected_ids(self, names: Collection[str]) -> dict[str, int]:
+        """The ids of these networks, by name: of those that are locked, or were served before.
+
+        Which id a name has can change where a backup is restored: only the lock tells for certain.
+        """
+        found: dict[str, int] = {}
+        for name in names:
+            network = self._networks.get(name)
+            network_id = network.id if network is not None else self._memory.id_of(name)
+            if network_id is not None:
+                found[name] = network_id
+        return found
+
+    def _locked(self, missing: Collection[str], rows: Sequence[Locked]) -> None:
         if rows:
             first = rows[0]
             self._now = self._now or first.now
@@ -115,7 +140,7 @@ class Work:
         for network in networks.read(self.connection, unknown) if unknown else ():
             self._networks[network.name] = network
 
-    def _recall(self, row: Row[Any]) -> bool:
+    def _recall(self, row: Locked) -> bool:
         """Whether the network need not be read: it is as the last batch left it, or no network at all."""
         self._seqs.setdefault(row.id, row.seq)
         if row.state == "system":
@@ -217,8 +242,11 @@ class Work:
     def lock_system(self) -> int:
         """Lock the reserved network, whose history tells of nodes; its id."""
         if self._system is None:
-            row = networks.lock(self.connection, [SYSTEM_NETWORK])[0]
-            self._system = int(row.id)
+            reads = Reads()
+            found = networks.lock(reads, [SYSTEM_NETWORK])
+            reads.send(self.connection)
+            row = found.rows[0]
+            self._system = row.id
             self._seqs[self._system] = row.seq
         return self._system
 
@@ -241,7 +269,7 @@ class Work:
             self.ledger.offer(*key, supply)
 
     def finish(self, *, keep_supplies: bool = False) -> Committed:
-        """Write all that is still to be written. The last thing before the commit.
+        """Write all that is still to be written, and commit. The last thing of a transaction.
 
         With `keep_supplies` the next batch may go on from here: only where nothing but the ledger and the
         history was written.
@@ -252,8 +280,9 @@ class Work:
         touched = frozenset(row["network_id"] for row in self._rows)
         for network_id in touched:
             networks.set_seq(writes, network_id, self._seqs[network_id])
-        writes.send(self.connection)
         remembered = tuple(self._remembered() if keep_supplies else ())
+        writes.add(COMMIT, ())
+        writes.send(self.connection)
         return Committed(tuple(self.notices), touched, remembered, self.answered)
 
     def _remembered(self) -> Iterator[Remembered]:

@@ -6,21 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    bindparam,
-    or_,
-    select,
-    tuple_,
-    union_all,
-)
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, or_, select
 
 from allocator import tables as t
 from allocator.model import Allocation
+from allocator.store.reads import Found, Reads
 from schemas.address import AddressList
 from schemas.fields import IPAddress
 from schemas.pool import AddressRange, Policy
@@ -53,44 +43,46 @@ class Sought:
     """Node and container_id."""
 
 
-def _any_of(name: str) -> BindParameter[Any]:
-    return bindparam(name, expanding=True)
-
-
-# Built once: to build a statement costs more than to run it.
-_A = t.allocations.c
-_OF_ATTACHMENTS = rows().where(_A.attachment_id.in_(_any_of("attachments")))
-_OF_OWNERS = rows().where(_A.network_id == bindparam("network_id"), _A.owner.in_(_any_of("owners")))
-_OF_BOTH = union_all(_OF_ATTACHMENTS, _OF_OWNERS)
-_AT = rows().where(_A.network_id == bindparam("network_id"), _A.address.in_(_any_of("addresses")))
-_OF_CONTAINERS = rows().where(
-    tuple_(_A.node, _A.container_id).in_(_any_of("containers")), _A.network_id == bindparam("network_id")
-)
+_ROWS = f"SELECT {', '.join(field.name for field in fields(Allocation))} FROM allocations WHERE "  # noqa: S608
+_OF_ATTACHMENTS = _ROWS + "attachment_id IN %s"
+_OF_OWNERS = _ROWS + "network_id = %s AND owner IN %s"
+_AT = _ROWS + "network_id = %s AND address IN %s"
+_OF_CONTAINERS = _ROWS + "(node, container_id) IN %s AND network_id = %s"
 
 
 def known(
-    connection: Connection, attachments: Collection[UUID], sought: Mapping[int, Sought]
-) -> list[Allocation]:
+    reads: Reads, attachments: Collection[UUID], sought: Mapping[int, Sought]
+) -> list[Found[Allocation]]:
     """All that is sought, by network, and what these attachments have in any network. Rows may repeat."""
-    found: list[Allocation] = []
-    asked = {"attachments": list(attachments)}
+    found: list[Found[Allocation]] = []
+
+    def add(statement: str, *values: Any) -> None:
+        found.append(reads.add(statement, values, _made))
+
+    if attachments:
+        add(_OF_ATTACHMENTS, [attachment.bytes for attachment in attachments])
     for network_id, wanted in sought.items():
         if wanted.owners:
-            of_owners = {"network_id": network_id, "owners": list(wanted.owners)}
-            if asked["attachments"]:
-                found += read(connection.execute(_OF_BOTH, asked | of_owners))
-                asked["attachments"] = []
-            else:
-                found += read(connection.execute(_OF_OWNERS, of_owners))
+            add(_OF_OWNERS, network_id, list(wanted.owners))
         if wanted.addresses:
-            at_ = {"network_id": network_id, "addresses": list(wanted.addresses)}
-            found += read(connection.execute(_AT, at_))
+            add(_AT, network_id, [t.stored(address) for address in wanted.addresses])
         if wanted.containers:
-            of_containers = {"network_id": network_id, "containers": list(wanted.containers)}
-            found += read(connection.execute(_OF_CONTAINERS, of_containers))
-    if asked["attachments"]:
-        found += read(connection.execute(_OF_ATTACHMENTS, asked))
+            add(_OF_CONTAINERS, list(wanted.containers), network_id)
     return found
+
+
+_ADDRESS, _ATTACHMENT = (
+    [field.name for field in fields(Allocation)].index(name) for name in ("address", "attachment_id")
+)
+
+
+def _made(*columns: Any) -> Allocation:
+    """The allocation of a row as the driver has it."""
+    values = list(columns)
+    values[_ADDRESS] = t.address_of(values[_ADDRESS])
+    if values[_ATTACHMENT] is not None:
+        values[_ATTACHMENT] = UUID(bytes=values[_ATTACHMENT])
+    return Allocation(*values)
 
 
 def on_node(connection: Connection, node: str) -> list[Allocation]:

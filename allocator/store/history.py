@@ -3,21 +3,18 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, bindparam, select
+from sqlalchemy import Connection, RowMapping, select
 
 from allocator import tables as t
+from allocator.store.reads import Found, Reads
 from allocator.store.writes import Writes
 from schemas.fields import IPAddress
 from schemas.history import HistoryList
 
-_H = t.history.c
-# Built once: to build a statement costs more than to run it.
-_OF_ATTACHMENTS = select(_H.attachment_id, _H.event, _H.details).where(
-    _H.attachment_id.in_(bindparam("attachments", expanding=True))
-)
+_OF_ATTACHMENTS = "SELECT attachment_id, event, details FROM history WHERE attachment_id IN %s"
 _FILTERS = ("address", "owner", "node", "attachment_id", "container_id")
 
 
@@ -53,12 +50,21 @@ def _values(row: Mapping[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def of_attachments(connection: Connection, attachment_ids: Collection[UUID]) -> list[tuple[UUID, str, Any]]:
-    """What became of these attachments, in any network: id, event and details. There are only ever a few."""
-    if not attachment_ids:
-        return []
-    found = connection.execute(_OF_ATTACHMENTS, {"attachments": list(attachment_ids)})
-    return [(row.attachment_id, row.event, row.details) for row in found]
+class Happened(NamedTuple):
+    """One event of an attachment."""
+
+    attachment_id: UUID
+    event: str
+    details: Mapping[str, Any]
+
+
+def of_attachments(reads: Reads, attachment_ids: Collection[UUID]) -> Found[Happened]:
+    """What became of these attachments, at least one, in any network. There are only ever a few."""
+    return reads.add(_OF_ATTACHMENTS, [[wanted.bytes for wanted in attachment_ids]], _happened)
+
+
+def _happened(attachment_id: bytes, event: str, details: str) -> Happened:
+    return Happened(UUID(bytes=attachment_id), event, json.loads(details))
 
 
 def page(

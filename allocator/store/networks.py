@@ -3,12 +3,13 @@
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, RowMapping, bindparam, insert, literal_column, select, text, update
+from sqlalchemy import Connection, RowMapping, insert, select, text, update
 
 from allocator import tables as t
 from allocator.model import Network, Pool
+from allocator.store.reads import Found, Reads
 from allocator.store.writes import Writes
 from schemas.network import NetworkDefinition, Subnet
 
@@ -19,30 +20,27 @@ def database_time(connection: Connection) -> datetime:
     return now
 
 
-# Built once: to build a statement costs more than to run it.
-_LOCK = (
-    select(
-        t.networks.c.id,
-        t.networks.c.name,
-        t.networks.c.state,
-        t.networks.c.seq,
-        literal_column("UTC_TIMESTAMP(6)").label("now"),
-        select(t.epochs.c.epoch).where(t.epochs.c.id == 1).scalar_subquery().label("epoch"),
-        select(t.epochs.c.paused).where(t.epochs.c.id == 1).scalar_subquery().label("paused"),
-    )
-    .where(t.networks.c.name.in_(bindparam("names", expanding=True)))
-    .order_by(t.networks.c.name)
-    .with_for_update()
-)
+class Locked(NamedTuple):
+    """What every batch needs to know of a network, and of the database, without further statements."""
+
+    id: int
+    name: str
+    state: str
+    seq: int
+    now: datetime
+    """The database's time."""
+    epoch: int
+    paused: int
 
 
-def lock(connection: Connection, names: Collection[str]) -> Sequence[Row[Any]]:
-    """Id, name, state and seq of these networks, locked until the transaction ends, always in one order.
+_LOCK = """SELECT id, name, state, seq, UTC_TIMESTAMP(6),
+(SELECT epoch FROM epochs WHERE id = 1), (SELECT paused FROM epochs WHERE id = 1)
+FROM networks WHERE name IN %s ORDER BY name FOR UPDATE"""
 
-    Each row also tells the database's time (`now`), its `epoch` and whether it is `paused`: what every batch
-    needs to know, without further statements.
-    """
-    return connection.execute(_LOCK, {"names": list(names)}).all()
+
+def lock(reads: Reads, names: Collection[str]) -> Found[Locked]:
+    """These networks, at least one, locked until the transaction ends, always in one order."""
+    return reads.add(_LOCK, [list(names)], Locked)
 
 
 def names_by_id(connection: Connection, ids: Collection[int]) -> dict[int, str]:

@@ -9,6 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from allocator.database import COMMIT
+
+__all__ = ["COMMIT", "Writes"]
+
 
 class Writes:
     """The end of one transaction. What is added is not seen by statements that are sent before `send`."""

@@ -1,6 +1,7 @@
 """A TCP proxy before a database: it reads along, fails the queries it is told to, and changes servers."""
 
 import contextlib
+import io
 import select
 import socket
 import struct
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from sqlalchemy import URL, make_url
 
 _QUERY, _PING = 3, 14  # COM_QUERY and COM_PING
+_OK, _EOF, _ERROR = 0x00, 0xFE, 0xFF  # what an answer's packets begin with
+_MORE_RESULTS = 8  # SERVER_MORE_RESULTS_EXISTS
 _LIMIT_S = 20.0
 
 
@@ -66,7 +69,8 @@ class At:
 class SqlProxy:
     """Listens on a loopback port and hands each connection to the server of the moment.
 
-    Units of work alone are judged: not what a new connection says of itself, which ends in a COMMIT.
+    Units of work alone are judged: not what a new connection says of itself, which ends in a COMMIT. Of
+    statements that are sent together each has its turn: those before a fault are done by the server.
     """
 
     def __init__(self, target: int | None) -> None:
@@ -74,6 +78,8 @@ class SqlProxy:
         self.target = target
         self.judge: Judge | None = None
         self.queries: list[str] = []
+        self.sends = 0
+        """In how many sends they came."""
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._closing = threading.Event()
@@ -172,17 +178,34 @@ class _Relay:
 
     def _serve(self, packet: bytes) -> bool:
         command = packet[4] if packet[3] == 0 else None  # the first packet of a command has number 0
-        fault = None
+        statements: list[bytes] = []
         if command in (_QUERY, _PING):
-            fault = self._judge("PING" if command == _PING else packet[5:].decode("utf-8", "replace"))
-        if fault is None:
-            self._server.sendall(packet)
-        elif fault.error is not None:
-            self._refuse(fault.error, undoes=fault.undoes)
-        else:
-            self._lose(packet, fault)
-            return False
+            statements = [b"PING"] if command == _PING else packet[5:].split(b"; ")
+        self._proxy.sends += self._set_up and bool(statements)
+        for number, statement in enumerate(statements):
+            fault = self._judge(statement.decode("utf-8", "replace"))
+            if fault is not None:
+                return self._fail(statements[: number + 1], fault)
+        self._server.sendall(packet)
         return True
+
+    def _fail(self, statements: list[bytes], fault: Fault) -> bool:
+        """The fault of the last of `statements`; whether the connection lives on."""
+        before = b"; ".join(statements[:-1])
+        if fault.error is not None:
+            if before:
+                self._do(before)
+            self._refuse(fault.error, undoes=fault.undoes)
+            return True
+        if fault.done:
+            self._do(b"; ".join(statements))
+        elif fault.arrives:
+            self._send(b"; ".join(statements))
+        elif before:
+            self._do(before)
+        if fault.silent:
+            self._proxy.silence()
+        return False
 
     def _judge(self, query: str) -> Fault | None:
         if self._set_up:
@@ -192,21 +215,55 @@ class _Relay:
 
     def _refuse(self, error: tuple[int, str], *, undoes: bool) -> None:
         if undoes:
-            rollback = b"\x03ROLLBACK"
-            self._server.sendall(struct.pack("<I", len(rollback)) + rollback)
-            self._server.recv(1 << 16)
+            self._do(b"ROLLBACK")
         number, text = error
         body = b"\xff" + struct.pack("<H", number) + b"#HY000" + text.encode()
         self._client.sendall(struct.pack("<I", len(body) | 1 << 24) + body)
 
-    def _lose(self, packet: bytes, fault: Fault) -> None:
-        if fault.arrives:
-            self._server.sendall(packet)
-        if fault.done:
-            self._server.settimeout(_LIMIT_S)
-            assert self._server.recv(1), "the server did not answer"
-        if fault.silent:
-            self._proxy.silence()
+    def _do(self, query: bytes) -> None:
+        """Have the server do it, and keep its answer from the client."""
+        self._send(query)
+        self._server.settimeout(_LIMIT_S)
+        ends = 0  # of the two that a result set has: behind its columns, and behind its rows
+        for packet in self._answers():
+            if ends == 0 and packet[0] == _ERROR:
+                break
+            if ends == 0 and packet[0] == _OK:
+                status = _status(packet)
+            elif packet[0] == _EOF and len(packet) < 9:
+                status, ends = int.from_bytes(packet[3:5], "little"), (ends + 1) % 2
+                if ends:
+                    continue
+            else:
+                continue
+            if not status & _MORE_RESULTS:
+                break
+        self._server.settimeout(None)
+
+    def _send(self, query: bytes) -> None:
+        self._server.sendall(struct.pack("<I", len(query) + 1) + bytes([_QUERY]) + query)
+
+    def _answers(self) -> Iterator[bytes]:
+        stream = self._server.makefile("rb", buffering=0)
+        while True:
+            head = _exactly(stream, 4)
+            yield _exactly(stream, int.from_bytes(head[:3], "little"))
+
+
+def _status(ok: bytes) -> int:
+    at = 1
+    for _ in range(2):  # rows and an id lead, as numbers of 1, 3, 4 or 9 bytes
+        at += {0xFC: 3, 0xFD: 4, 0xFE: 9}.get(ok[at], 1)
+    return int.from_bytes(ok[at : at + 2], "little")
+
+
+def _exactly(stream: io.RawIOBase, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = stream.read(size - len(data))
+        assert more, "the server did not answer"
+        data += more
+    return data
 
 
 @contextmanager

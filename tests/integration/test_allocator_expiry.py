@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from allocator import expiry
 from allocator.restoring import declare_restored, resume
-from allocator.store import networks
+from allocator.work import Work
 from broker.outcome import Reply
 from schemas.address import AddressQuarantine, AddressRelease, AddressReserve
 from schemas.pool import PoolUpdate
@@ -187,7 +187,7 @@ def test_allocators_and_a_returning_owner_at_once_agree(asked: Asked, engine: En
     threads = [at_once(asked.timers.tick), at_once(second.timers.tick)]
     threads += [at_once(lambda: asked.attach("shop/web-0")), at_once(second.timers.tick)]
     with engine.begin() as holder:  # all of them meet a locked network
-        networks.lock(holder, ["prod"])
+        Work(holder).lock(["prod"])
         for thread in threads:
             thread.start()
         holder.execute(text("SELECT SLEEP(0.3)"))

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from allocator.database import Database, open_engine
-from allocator.store import networks
 from allocator.timers import LOST_AFTER_S, Timers
+from allocator.work import Work
 from broker.outcome import Delivery, Reply, Unavailable
 from compose.services.local import LocalServices
 from schemas.node import NodeList, NodeSync
@@ -108,10 +108,10 @@ def test_a_deadlock_is_tried_again_by_the_one_that_lost_it(asked: Asked, engine:
     def both(first: str, second: str) -> Callable[[Connection], None]:
         def work(connection: Connection) -> None:
             runs.append(first)
-            networks.lock(connection, [first])
+            Work(connection).lock([first])
             first_held[first].set()
             assert first_held[second].wait(10)
-            networks.lock(connection, [second])
+            Work(connection).lock([second])
 
         return work
 
@@ -202,10 +202,10 @@ def test_a_row_that_somebody_else_keeps_locked_is_an_outage_and_no_failure(
 ):
     def impatient(connection: Connection) -> None:
         connection.execute(text("SET innodb_lock_wait_timeout = 0"))
-        networks.lock(connection, ["prod"])
+        Work(connection).lock(["prod"])
 
     with engine.begin() as holder:
-        networks.lock(holder, ["prod"])
+        Work(holder).lock(["prod"])
         with pytest.raises(Unavailable, match="Lock wait timeout"):
             Database(apart).run(impatient)
 

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from allocator import database
 from allocator.database import Database, open_engine
+from allocator.memory import Memory
 from broker.outcome import Delivery, Outcome, Reply, Unavailable
 from compose.services.local import LocalServices
 from schemas.address import AddressAllocate, AddressRelease, Allocated, Released
@@ -178,6 +179,29 @@ def test_a_unit_of_work_costs_its_statements_and_one_commit(far: Engine, proxy: 
     for number in (2, 3):
         made.run(lambda connection, n=number: connection.execute(text(f"SELECT {n}")))
     assert proxy.queries == ["SELECT 2", "COMMIT", "SELECT 3", "COMMIT"]
+
+
+def test_a_network_that_was_just_served_is_asked_for_and_written_in_one_way_each(
+    asked: Asked, proxy: SqlProxy
+):
+    asked.reply(asked.ask("bank/one"))
+    proxy.queries.clear()
+    before = proxy.sends
+    asked.reply(asked.ask("bank/two"))
+    assert proxy.sends - before == 2
+    assert proxy.queries[0].endswith("FOR UPDATE")
+    assert proxy.queries[-1] == "COMMIT"
+
+
+def test_a_network_that_has_another_id_than_it_had_is_read_again(
+    asked: Asked, near: Asked, monkeypatch: pytest.MonkeyPatch
+):
+    """As after a restored backup: what was looked up with the old id is nothing, or somebody else's."""
+    first = asked.ask("shop/web-0")
+    given = only(asked.reply(first))
+    near.release(first.attachment_id)
+    monkeypatch.setattr(Memory, "id_of", lambda _, name: 999)
+    assert only(asked.reply(asked.ask("shop/web-0", "n2"))) == given
 
 
 def test_a_lock_timeout_takes_back_what_the_unit_had_written(asked: Asked, proxy: SqlProxy, engine: Engine):
