@@ -134,7 +134,7 @@ class Work:
         if rows:
             first = rows[0]
             self._now = self._now or first.now
-            self._epoch, self._paused = first.epoch, bool(first.paused)
+            self._epoch, self._paused = first.epoch, first.paused
         self._networks.update(dict.fromkeys(missing))
         unknown = [row.id for row in rows if not self._recall(row)]
         for network in networks.read(self.connection, unknown) if unknown else ():

@@ -43,7 +43,10 @@ class Sought:
     """Node and container_id."""
 
 
-_ROWS = f"SELECT {', '.join(field.name for field in fields(Allocation))} FROM allocations WHERE "  # noqa: S608
+_NAMES = [field.name for field in fields(Allocation)]
+_ADDRESS, _SINCE, _ATTACHMENT = map(_NAMES.index, ("address", "since", "attachment_id"))
+_ITEMS = ", ".join(f"HEX({name})" if name in ("address", "attachment_id") else name for name in _NAMES)
+_ROWS = f"SELECT JSON_ARRAY({_ITEMS}) FROM allocations WHERE "  # noqa: S608  no input
 _OF_ATTACHMENTS = _ROWS + "attachment_id IN %s"
 _OF_OWNERS = _ROWS + "network_id = %s AND owner IN %s"
 _AT = _ROWS + "network_id = %s AND address IN %s"
@@ -71,17 +74,12 @@ def known(
     return found
 
 
-_ADDRESS, _ATTACHMENT = (
-    [field.name for field in fields(Allocation)].index(name) for name in ("address", "attachment_id")
-)
-
-
-def _made(*columns: Any) -> Allocation:
-    """The allocation of a row as the driver has it."""
-    values = list(columns)
-    values[_ADDRESS] = t.address_of(values[_ADDRESS])
+def _made(*items: Any) -> Allocation:
+    values = list(items)
+    values[_ADDRESS] = t.address_of(bytes.fromhex(values[_ADDRESS]))
+    values[_SINCE] = datetime.fromisoformat(values[_SINCE])
     if values[_ATTACHMENT] is not None:
-        values[_ATTACHMENT] = UUID(bytes=values[_ATTACHMENT])
+        values[_ATTACHMENT] = UUID(values[_ATTACHMENT])
     return Allocation(*values)
 
 

@@ -14,7 +14,9 @@ from allocator.store.writes import Writes
 from schemas.fields import IPAddress
 from schemas.history import HistoryList
 
-_OF_ATTACHMENTS = "SELECT attachment_id, event, details FROM history WHERE attachment_id IN %s"
+_OF_ATTACHMENTS = (
+    "SELECT JSON_ARRAY(HEX(attachment_id), event, details) FROM history WHERE attachment_id IN %s"
+)
 _FILTERS = ("address", "owner", "node", "attachment_id", "container_id")
 
 
@@ -63,8 +65,9 @@ def of_attachments(reads: Reads, attachment_ids: Collection[UUID]) -> Found[Happ
     return reads.add(_OF_ATTACHMENTS, [[wanted.bytes for wanted in attachment_ids]], _happened)
 
 
-def _happened(attachment_id: bytes, event: str, details: str) -> Happened:
-    return Happened(UUID(bytes=attachment_id), event, json.loads(details))
+def _happened(attachment_id: str, event: str, details: Mapping[str, Any] | str) -> Happened:
+    # JSON is a type of its own in MySQL, and text in MariaDB.
+    return Happened(UUID(attachment_id), event, json.loads(details) if isinstance(details, str) else details)
 
 
 def page(

@@ -30,17 +30,21 @@ class Locked(NamedTuple):
     now: datetime
     """The database's time."""
     epoch: int
-    paused: int
+    paused: bool
 
 
-_LOCK = """SELECT id, name, state, seq, UTC_TIMESTAMP(6),
-(SELECT epoch FROM epochs WHERE id = 1), (SELECT paused FROM epochs WHERE id = 1)
+_LOCK = """SELECT JSON_ARRAY(id, name, state, seq, UTC_TIMESTAMP(6),
+(SELECT epoch FROM epochs WHERE id = 1), (SELECT paused FROM epochs WHERE id = 1))
 FROM networks WHERE name IN %s ORDER BY name FOR UPDATE"""
 
 
 def lock(reads: Reads, names: Collection[str]) -> Found[Locked]:
     """These networks, at least one, locked until the transaction ends, always in one order."""
-    return reads.add(_LOCK, [list(names)], Locked)
+    return reads.add(_LOCK, [list(names)], _locked)
+
+
+def _locked(network_id: int, name: str, state: str, seq: int, now: str, epoch: int, paused: int) -> Locked:
+    return Locked(network_id, name, state, seq, datetime.fromisoformat(now), epoch, bool(paused))
 
 
 def names_by_id(connection: Connection, ids: Collection[int]) -> dict[int, str]:
