@@ -8,7 +8,7 @@ from functools import lru_cache
 from aio_pika import DeliveryMode, Message
 from pydantic import ValidationError
 
-from broker.frames import Arrived
+from broker.frames import Arrived, Outgoing
 from broker.topology import REPLY_QUEUE, request_name, routing_key
 from schemas.errors import Code, ServiceError
 from schemas.message import MAX_BODY_BYTES, Answer, Request
@@ -48,16 +48,15 @@ def is_reply_queue(reply_to: str) -> bool:
 
 def encode_request(
     request: Request, *, user_id: str, message_id: str, correlation_id: str, reply_to: str | None
-) -> Message:
+) -> Outgoing:
     """A request ready to be published. Raises `too_large`."""
     body = request.model_dump_json(exclude_none=True).encode()
     if len(body) > MAX_BODY_BYTES:
         raise _too_large(request.NAME, len(body))
-    return Message(
+    return Outgoing(
         body,
         headers={VERSION_HEADER: request.VERSION},
         content_type=CONTENT_TYPE,
-        delivery_mode=DeliveryMode.PERSISTENT,
         type=request.NAME,
         user_id=user_id,
         message_id=message_id,

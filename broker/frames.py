@@ -12,7 +12,7 @@ from struct import Struct
 from types import MappingProxyType
 from typing import Any
 
-from pamqp import decode
+from pamqp import decode, encode
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 """The types of frames."""
@@ -21,17 +21,22 @@ HEAD = Struct(">BHI")
 END = b"\xce"
 DELIVER = b"\x00\x3c\x00\x3c"
 """Class and method of `basic.deliver`."""
+RETURN, ACK, NACK = b"\x00\x3c\x00\x32", b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
+"""The same of `basic.return`, `basic.ack` and `basic.nack`: what becomes of a message that was published."""
 BLOCKED, UNBLOCKED = b"\x00\x0a\x00\x3c", b"\x00\x0a\x00\x3d"
 """The same of `connection.blocked` and `connection.unblocked` (RabbitMQ's extension)."""
 A_HEARTBEAT = HEAD.pack(HEARTBEAT, 0, 0) + END
 
 _ACK = Struct(">HHQB")
-_PUBLISH = b"\x00\x3c\x00\x28\x00\x00\x00"  # basic.publish, a reserved field and the default exchange
+_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # basic.publish and a reserved field
+_DEFAULT_EXCHANGE = b"\x00"
+_MANDATORY = b"\x01"
 _SIZE = Struct(">HHQH")  # class, weight, size of the body, and which properties there are
 _LONG = Struct(">Q")
 _LENGTH = Struct(">I")
 _REPLY_PROPERTIES = 0x8000 | 0x1000 | 0x0400 | 0x0020  # content_type, delivery_mode, correlation_id, type
-_NOT_PERSISTENT = b"\x01"
+_REQUEST_PROPERTIES = 0xB6B0  # those of `Outgoing`, and delivery_mode
+_NOT_PERSISTENT, _PERSISTENT = b"\x01", b"\x02"
 _FRAME_OVERHEAD = 8
 _CACHED_BYTES = 256
 
@@ -81,6 +86,20 @@ class Arrived:
     readable: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One persistent message for an exchange. Without `reply_to` nobody waits for an answer."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, Any]
+    correlation_id: str
+    reply_to: str | None
+    message_id: str
+    type: str
+    user_id: str
+
+
 def body_size(header: bytes) -> int:
     """How many bytes of body follow this content header."""
     size: int = _SIZE.unpack_from(header)[2]
@@ -99,6 +118,15 @@ def read_delivery(method: bytes, header: bytes, body: bytes) -> Arrived:
             arrived = _read(method, _SIZE.pack(60, 0, len(body), 0), body, "ignore")
         arrived.readable = False
         return arrived
+
+
+def read_message_id(header: bytes) -> str | None:
+    """The property `message_id` of a message of ours that came back."""
+    try:
+        found: str | None = _read_properties(header, _SIZE.unpack_from(header)[3], "strict").get("message_id")
+    except Exception:
+        return None
+    return found
 
 
 def _read(method: bytes, header: bytes, body: bytes, errors: str) -> Arrived:
@@ -179,10 +207,46 @@ def publish(
             _short(kind or ""),
         )
     )
+    method = _PUBLISH + _DEFAULT_EXCHANGE + _short(key) + b"\x00"
+    return _frames(channel, method, header, body, frame_max)
+
+
+def send(channel: int, exchange: str, key: str, message: Outgoing, *, frame_max: int) -> bytes:
+    """The frames of one message that the broker is to return where no queue takes it (`mandatory`)."""
+    flags = _REQUEST_PROPERTIES if message.reply_to is not None else _REQUEST_PROPERTIES & ~0x0200
+    header = b"".join(
+        (
+            _SIZE.pack(60, 0, len(message.body), flags),
+            _short(message.content_type),
+            _table(tuple(message.headers.items())),
+            _PERSISTENT,
+            _short(message.correlation_id),
+            _short(message.reply_to) if message.reply_to is not None else b"",
+            _short(message.message_id),
+            _short(message.type),
+            _short(message.user_id),
+        )
+    )
+    method = _PUBLISH + _short(exchange) + _short(key) + _MANDATORY
+    return _frames(channel, method, header, message.body, frame_max)
+
+
+@lru_cache(maxsize=64)
+def _table(items: tuple[tuple[str, Any], ...]) -> bytes:
+    return encode.field_table(dict(items))
+
+
+def read_confirm(method: bytes) -> tuple[int, bool]:
+    """Of an ack or nack: the number of a publish, and whether it is about all before it, too."""
+    tag: int = _LONG.unpack_from(method, 4)[0]
+    return tag, bool(method[12] & 1)
+
+
+def _frames(channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> bytes:
     most = frame_max - _FRAME_OVERHEAD
     return b"".join(
         (
-            _frame(METHOD, channel, _PUBLISH + _short(key) + b"\x00"),
+            _frame(METHOD, channel, method),
             _frame(HEADER, channel, header),
             *(_frame(BODY, channel, body[start : start + most]) for start in range(0, len(body), most)),
         )

@@ -8,13 +8,14 @@ from typing import Self
 from uuid import uuid4
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractExchange
-from aio_pika.exceptions import ChannelNotFoundEntity, PublishError
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
-from broker.frames import Arrived
+from broker.frames import Arrived, Outgoing
+from broker.sending import NotTaken, Sending, Told, Unrouted
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
 from broker.wire import Wire
 from schemas.errors import Code, ServiceError
@@ -35,10 +36,11 @@ class _SessionLost(Exception):
 class _Session:
     """One channel with its reply queue and the callers who wait on it. It ends when the channel does."""
 
-    def __init__(self, channel: AbstractChannel) -> None:
+    def __init__(self, channel: AbstractChannel, wire: Wire) -> None:
         self._channel = channel
-        self._exchange: AbstractExchange
-        self._publishing = asyncio.Semaphore(_UNCONFIRMED)
+        self._wire = wire
+        self._sending: Sending
+        self._unconfirmed = asyncio.Semaphore(_UNCONFIRMED)
         self._pending: dict[str, asyncio.Future[bytes]] = {}
         self.ended = asyncio.Event()
 
@@ -46,20 +48,21 @@ class _Session:
     async def open(cls, link: Link) -> Self:
         """Raises one of `connection.LOST`."""
         channel, wire = await link.wired_channel(confirms=True)
-        session = cls(channel)
+        session = cls(channel, wire)
         try:
             async with asyncio.timeout(OPEN_S):
-                await session._prepare(wire)
+                await session._prepare()
                 obey()
         except BaseException:
             await session.close()
             raise
         return session
 
-    async def _prepare(self, wire: Wire) -> None:
+    async def _prepare(self) -> None:
         self._channel.close_callbacks.add(self._on_close)
-        self._exchange = await self._channel.get_exchange(REQUESTS_EXCHANGE, ensure=False)
-        wire.divert((await self._channel.get_underlay_channel()).number, self._on_reply)
+        underlay = await self._channel.get_underlay_channel()
+        self._sending = Sending(self._wire, underlay.number, underlay.connection.connection_tune.frame_max)
+        self._wire.divert(underlay.number, self._on_reply, self._sending)
         replies = await self._channel.get_queue(REPLY_QUEUE, ensure=False)
         await replies.consume(_never, no_ack=True)
 
@@ -68,16 +71,17 @@ class _Session:
         self.end()
         await close_quietly(self._channel)
 
-    def end(self) -> None:
-        """Nothing can be asked here any more."""
+    def end(self, refusal: BaseException | None = None) -> None:
+        """Nothing can be asked here any more; `refusal` is why the broker closed the channel."""
         self.ended.set()
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(_SessionLost("the channel was lost"))
+                future.set_exception(refusal or _SessionLost("the channel was lost"))
+            self._unconfirmed.release()  # whoever waits for his turn shall see that there is none
         self._pending.clear()
 
-    def _on_close(self, _: AbstractChannel | None, __: BaseException | None) -> None:
-        self.end()
+    def _on_close(self, _: AbstractChannel | None, error: BaseException | None) -> None:
+        self.end(error if isinstance(error, (ChannelAccessRefused, ChannelNotFoundEntity)) else None)
 
     def _on_reply(self, message: Arrived) -> None:
         future = self._pending.pop(message.correlation_id or "", None)
@@ -98,16 +102,32 @@ class _Session:
         )
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = future
+
+        def told(fate: Exception | None) -> None:
+            progress.confirmed = progress.confirmed or fate is None
+            if fate is not None and not future.done():
+                future.set_exception(fate)
+
         try:
             progress.sent = True
-            async with self._publishing:
-                await self._exchange.publish(message, routing_key(request), mandatory=True)
-            progress.confirmed = True
+            await self._send(routing_key(request), message, told)
             return await future
         finally:
             self._pending.pop(correlation_id, None)
             if future.done() and not future.cancelled():
                 future.exception()  # read, or asyncio complains of it where publishing failed first
+
+    async def _send(self, key: str, message: Outgoing, told: Told) -> None:
+        """Publish when fewer than `_UNCONFIRMED` are on their way; `told` as `Sending.send` has it."""
+
+        def confirmed(fate: Exception | None) -> None:
+            self._unconfirmed.release()
+            told(fate)
+
+        await self._unconfirmed.acquire()
+        if self.ended.is_set():
+            raise _SessionLost("the channel was lost")
+        self._sending.send(REQUESTS_EXCHANGE, key, message, confirmed)
 
 
 async def _never(_: object) -> None:
@@ -192,8 +212,10 @@ class RpcClient:
     async def _ask_once(self, session: _Session, request: Request, progress: _Progress) -> bytes:
         try:
             return await session.ask(request, self._link.user, progress)
-        except PublishError as error:
+        except Unrouted as error:
             raise self._not_provisioned(f"no queue takes {routing_key(request)}") from error
+        except NotTaken as error:
+            raise self._refused(request) from error
         except ChannelNotFoundEntity as error:
             raise self._not_provisioned(f"there is no exchange {REQUESTS_EXCHANGE}") from error
         except ChannelAccessRefused as error:
@@ -211,6 +233,13 @@ class RpcClient:
         return ServiceError(
             Code.NOT_PROVISIONED,
             f"{what} on RabbitMQ at {self._link.shown}: run `moorage broker provision`",
+        )
+
+    def _refused(self, request: Request) -> ServiceError:
+        return ServiceError(
+            Code.UNAVAILABLE,
+            f"RabbitMQ at {self._link.shown} does not take {request.NAME}: its queue is full or has lost its "
+            "leader; see `rabbitmqctl list_queues name messages state`",
         )
 
     def _forbidden(self, request: Request) -> ServiceError:

@@ -7,7 +7,7 @@ chosen channels to a function, as they come, and everything else to aiormq.
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
@@ -15,6 +15,7 @@ from yarl import URL
 
 from broker.frames import (
     A_HEARTBEAT,
+    ACK,
     BLOCKED,
     BODY,
     DELIVER,
@@ -23,13 +24,28 @@ from broker.frames import (
     HEADER,
     HEARTBEAT,
     METHOD,
+    NACK,
+    RETURN,
     UNBLOCKED,
     Arrived,
     body_size,
+    read_confirm,
     read_delivery,
+    read_message_id,
 )
 
 Sink = Callable[[Arrived], None]
+
+
+class Fates(Protocol):
+    """What becomes of messages that were published on a channel with confirms. Neither may raise."""
+
+    def returned(self, message_id: str | None) -> None:
+        """No queue takes the message of this id; its confirm follows."""
+
+    def confirmed(self, tag: int, *, multiple: bool, taken: bool) -> None:
+        """The broker has the message of this number, and with `multiple` all before it, or refuses them."""
+
 
 _LIMIT = 1 << 16
 _SIGN_OF_LIFE_S = 1.0
@@ -58,11 +74,14 @@ class Wire(TransportFactory):
         self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
         return reader, self._writer
 
-    def divert(self, channel: int, sink: Sink) -> None:
-        """From now on `sink` gets the deliveries of this channel, for as long as the connection lasts."""
+    def divert(self, channel: int, sink: Sink, fates: Fates | None = None) -> None:
+        """From now on `sink` gets the deliveries of this channel, for as long as the connection lasts.
+
+        `fates` is told what becomes of the messages that are published on it, all of them by us.
+        """
         if self._reader is None:
             raise RuntimeError("there is no connection yet")
-        self._reader.divert(channel, sink)
+        self._reader.divert(channel, sink, fates)
 
     @property
     def blocked(self) -> bool:
@@ -94,9 +113,9 @@ class Tap(asyncio.StreamReader):
         self._framed = True
         self._passed_at = 0.0
 
-    def divert(self, channel: int, sink: Sink) -> None:
-        """From now on `sink` gets the deliveries of this channel."""
-        self._taking[channel] = _Deliveries(sink)
+    def divert(self, channel: int, sink: Sink, fates: Fates | None = None) -> None:
+        """From now on `sink` gets the deliveries of this channel, `fates` what became of what was sent."""
+        self._taking[channel] = _Deliveries(sink, fates)
 
     def feed_data(self, data: Any) -> None:
         """Called by asyncio with the bytes that have come in."""
@@ -150,10 +169,11 @@ class Tap(asyncio.StreamReader):
 
 
 class _Deliveries:
-    """The frames of one channel's deliveries, put together."""
+    """The frames of one channel's deliveries, put together; of returns and confirms where those are ours."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, fates: Fates | None) -> None:
         self._sink = sink
+        self._fates = fates
         self._method: bytes | None = None
         self._header = b""
         self._body: list[bytes] = []
@@ -162,10 +182,7 @@ class _Deliveries:
     def take(self, kind: int, payload: bytes) -> bool:
         """Whether the frame belongs to a delivery."""
         if kind == METHOD:
-            if not payload.startswith(DELIVER):
-                return False
-            self._method, self._body = payload, []
-            return True
+            return self._take_method(payload)
         if self._method is None:
             return False
         if kind == HEADER:
@@ -175,5 +192,18 @@ class _Deliveries:
             self._missing -= len(payload)
         if self._missing <= 0:
             method, self._method = self._method, None
-            self._sink(read_delivery(method, self._header, b"".join(self._body)))
+            if method.startswith(DELIVER):
+                self._sink(read_delivery(method, self._header, b"".join(self._body)))
+            elif self._fates is not None:
+                self._fates.returned(read_message_id(self._header))
         return True
+
+    def _take_method(self, payload: bytes) -> bool:
+        if payload.startswith(DELIVER) or (self._fates is not None and payload.startswith(RETURN)):
+            self._method, self._body = payload, []
+            return True
+        if self._fates is not None and payload.startswith((ACK, NACK)):
+            tag, multiple = read_confirm(payload)
+            self._fates.confirmed(tag, multiple=multiple, taken=payload.startswith(ACK))
+            return True
+        return False

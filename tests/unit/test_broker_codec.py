@@ -49,7 +49,6 @@ def test_a_request_comes_out_as_it_went_in() -> None:
     sent = encode_request(
         release, user_id="node.n1", message_id="m", correlation_id="c", reply_to="amq.rabbitmq.reply-to"
     )
-    assert sent.delivery_mode == aio_pika.DeliveryMode.PERSISTENT
     assert (sent.type, sent.content_type, sent.user_id) == ("address.release", "application/json", "node.n1")
     message = arrived(body=sent.body, type=sent.type, headers=dict(sent.headers), reply_to=token())
     assert decode(message) == release
