@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from broker.connection import Backoff
 from broker.outcome import Delivery, Failed, Outcome, Service, Unavailable, Verdict
+from broker.threads import Threads
 from schemas.errors import Code, ServiceError
 
 _TRIES = 3
@@ -24,12 +24,12 @@ class Serving:
 
     def __init__(self, service: Service, queue: str) -> None:
         self._service = service
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=queue)
+        self._thread = Threads(queue, 1)
         self._log = log.bind(queue=queue)
 
     def close(self) -> None:
         """Let the thread end after what it is doing."""
-        self._thread.shutdown(wait=False)
+        self._thread.close(wait=False)
 
     async def together(self, deliveries: Sequence[Delivery], *, held: Backoff | None) -> Sequence[Outcome]:
         """One outcome for each delivery, in order. Raises `Unavailable`, or what the service raised.
@@ -79,7 +79,7 @@ class Serving:
         return True
 
     async def _call(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._service, deliveries)
+        work = self._thread.start(self._service, deliveries)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

@@ -13,13 +13,13 @@ from uuid import UUID
 
 import structlog
 
+from broker.threads import Threads
 from cni.netconf import ValidAttachment
 from node_worker import attachments
 from node_worker.attachments import Attachment, State
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads
 from schemas.errors import ServiceError
 
 NEW_S = 120.0

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 from pydantic import ValidationError
 
+from broker.threads import Threads, ended, whole
 from cni.errors import CniError, SpecCode
 from cni.request import CniRequest
 from cni.result import CniResult
@@ -42,7 +43,6 @@ from node_worker.pulse import Pulse
 from node_worker.releases import Releases
 from node_worker.sync import ReadyNetwork, Sync
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads, ended, whole
 from schemas.address import AddressAllocate, Allocated
 from schemas.errors import Code, ServiceError
 from schemas.validation import explain

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from node_worker.threads import Threads
+from broker.threads import Threads
 from schemas.errors import Code, ServiceError
 
 P = ParamSpec("P")

@@ -6,13 +6,13 @@ from uuid import UUID
 
 import structlog
 
+from broker.threads import Threads
 from node_worker import attachments
 from node_worker.attachments import Release
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.plan import host_link_name
 from node_worker.releases import Releases
-from node_worker.threads import Threads
 from schemas.node import LeftoverAttachment, NodeAttachment
 
 _RELEASE_S = 5.0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from broker.threads import Threads
 from node_worker import attachments, networks
 from node_worker.asking import Ask, ask_for
 from node_worker.attachments import State
@@ -21,7 +22,6 @@ from node_worker.journal import Journal
 from node_worker.networks import NetworkRow, Outcome
 from node_worker.pacing import Backoff, Bell
 from node_worker.session import Session
-from node_worker.threads import Threads
 from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.network import NetworkDefinition
 from schemas.node import DesiredNetwork, DesiredPage, NodeSync, desired_digest

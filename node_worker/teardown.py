@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 import structlog
 
+from broker.threads import Threads
 from node_worker import attachments
 from node_worker.attachments import Attachment, Release
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.releases import Releases
-from node_worker.threads import Threads
 from schemas.errors import ServiceError
 
 log = structlog.get_logger("moorage.node")

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import structlog
 
+from broker.threads import Threads
 from node_worker import attachments
 from node_worker.attachments import Attachment, State
 from node_worker.host import Host
 from node_worker.journal import Journal
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads
 from schemas.errors import ServiceError
 
 EVERY_S = 30.0

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from broker.threads import Threads
 from cni.endpoint import serve
 from node_worker.asking import Ask
 from node_worker.clock import DatabaseClock
@@ -28,7 +29,6 @@ from node_worker.reports import Reports
 from node_worker.session import Session
 from node_worker.sync import Sync
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads
 from node_worker.vanished import Vanished
 
 _NETLINK_THREADS = 4

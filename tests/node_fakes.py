@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from broker.threads import Threads
 from cni.request import CniRequest, Command, NetConf
 from cni.wishes import read_wishes
 from node_worker import attachments
@@ -26,7 +27,6 @@ from node_worker.reports import Reports
 from node_worker.session import Session
 from node_worker.sync import Sync
 from node_worker.teardown import Teardown
-from node_worker.threads import Threads
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkDefinition
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from broker.threads import Threads
 from node_worker.clock import DatabaseClock
 from node_worker.pacing import Backoff, Bell
-from node_worker.threads import Threads
 from tests.node_allocator import DATABASE_TIME
 
 
