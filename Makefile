@@ -10,6 +10,7 @@ LOG := $(BUILD)/setup.log
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 SHIM := $(BUILD)/cni/moorage
+SHIM_CC := musl-gcc
 SHIM_FLAGS := -std=c11 -static -Os -Wall -Wextra -Werror
 UV := $(BUILD)/uv
 UV_VERSION := 0.13.9
@@ -70,7 +71,7 @@ shim: $(SHIM) ## build the CNI executable
 $(SHIM): cni/shim.c Makefile | packages
 	@echo "shim: compiling $@"
 	@mkdir -p $(@D)
-	@$(CC) $(SHIM_FLAGS) -o $@ $<
+	@$(SHIM_CC) $(SHIM_FLAGS) -o $@ $<
 
 lock: $(UV)/bin/uv ## resolve the dependencies anew and pin them by hash
 	$(COMPILE) --extra build setup.cfg -o requirements.lock

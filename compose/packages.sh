@@ -37,6 +37,7 @@ find_missing() {
     need ca-certificates file /etc/ssl/certs/ca-certificates.crt
     need gcc command -v cc
     need libc6-dev file /usr/lib/*/libc.a /usr/lib/libc.a /usr/lib64/libc.a
+    need musl-tools command -v musl-gcc
     need rabbitmq-server file /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server
     need rabbitmq-server command -v epmd
     need rabbitmq-server command -v erl

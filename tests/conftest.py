@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from allocator import schema
 from allocator.database import Database, open_engine
 from compose.services.local import LocalServices, local_services
 from tests.database import clear
+
+# How fast inputs are made tells of the machine, which others use too.
+settings.register_profile("shared machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 IN_CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent
@@ -63,5 +68,5 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The CNI executable, built as the Makefile builds it."""
     target = tmp_path_factory.mktemp("shim") / "moorage"
     flags = ["-std=c11", "-static", "-Os", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["cc", *flags, "-o", target, ROOT / "cni" / "shim.c"], check=True)
+    subprocess.run(["musl-gcc", *flags, "-o", target, ROOT / "cni" / "shim.c"], check=True)
     return target

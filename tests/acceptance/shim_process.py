@@ -59,7 +59,7 @@ def build(folder: Path, *extra: str) -> Path:
     """Compile the shim as the Makefile does, with `extra` flags."""
     program = folder / "moorage"
     flags = ("-static", "-Os", "-Wall", "-Wextra", "-Werror", *extra)
-    subprocess.run(["cc", *flags, "-o", program, SOURCE], check=True, timeout=60)
+    subprocess.run(["musl-gcc", *flags, "-o", program, SOURCE], check=True, timeout=60)
     return program
 
 
