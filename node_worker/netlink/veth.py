@@ -78,6 +78,7 @@ class PreparedVeth:
         announce, up = announce_ipv4(link, plan.ifname), change_link(link, plan.ifname, up=True)
         loopback = change_link(_LOOPBACK, "lo", up=True)
         self._inside.do([announce, without_ipv6(link, plan.ifname), up, loopback])
+        _await_forwarding(self._outside, plan.host_link)
 
     def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
         """Give the pair what `plan` has, and announce its addresses to the network; the routes it got.
@@ -102,7 +103,6 @@ class PreparedVeth:
 
     def _complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
         """The MAC last, for setting it makes the kernel announce the addresses (arp_notify)."""
-        _await_forwarding(self._outside, plan.host_link)
         addresses = [add_address(self._index, address) for address in plan.addresses]
         mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
         routes = self._routes(plan)
