@@ -1,6 +1,7 @@
 """The way to the database: connections, whole transactions that are retried, and what an error means."""
 
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 import structlog
@@ -15,8 +16,6 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
     wait_random_exponential,
 )
 
@@ -202,10 +201,25 @@ class Database:
         return self._tried(once)
 
     def _tried(self, once: Callable[[], T]) -> T:
+        begun = monotonic()
+        try:
+            return once()  # nearly always that is all
+        except Exception as error:
+            return self._again(once, error, begun)
+
+    def _again(self, once: Callable[[], T], first: Exception, begun: float) -> T:
+        """What comes of it after a first attempt, which began then and ended in `first`."""
+        ended = [first]
+
+        def attempt_once() -> T:
+            if ended:
+                raise ended.pop()
+            return once()
+
         failures: list[str] = []
         attempts = Retrying(
             retry=retry_if_exception(is_retriable),
-            stop=stop_after_attempt(_TRIES) | stop_after_delay(_GIVE_UP_S),
+            stop=lambda state: state.attempt_number >= _TRIES or monotonic() - begun >= _GIVE_UP_S,
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
             before_sleep=lambda state: failures.append(_failure(state)),
             reraise=True,
@@ -213,7 +227,7 @@ class Database:
         try:
             for attempt in attempts:
                 with attempt:
-                    return once()
+                    return attempt_once()
         except Conflict as error:
             raise Unavailable(f"others change the same rows all the time: {error}") from error
         except (DBAPIError, PoolTimeout) as error:
