@@ -148,6 +148,8 @@ def _from_arguments(args: Mapping[str, str]) -> _Source:
 
 def _annotated(annotations: Mapping[str, Any], ifname: str) -> Iterator[_Source]:
     """The annotations for this interface: those that name it, then, on eth0, those that name none."""
+    if not annotations:
+        return
     suffixes = (f".{ifname}", "") if ifname == FIRST_INTERFACE else (f".{ifname}",)
     for suffix in suffixes:
         names = {field: f"{_PREFIX}{key}{suffix}" for key, field in _FIELDS.items()}
