@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
@@ -15,9 +16,11 @@ from aiormq.exceptions import ChannelAccessRefused
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
 from broker.frames import Arrived, Outgoing
+from broker.pacing import Pacing
 from broker.sending import NotTaken, Sending, Told, Unrouted
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
 from broker.wire import Wire
+from schemas.address import AddressAllocate, AddressRelease
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
 
@@ -25,6 +28,9 @@ _UNCONFIRMED = 16
 """How many requests of one client may be on their way to the broker at a time. Whoever asks for thousands at
 once would fill the broker with them, and everybody else's requests would wait.
 """
+
+_IN_BULK = (AddressAllocate, AddressRelease)
+"""What is asked by the thousand: see `pacing`."""
 
 log = structlog.get_logger("moorage.broker")
 
@@ -41,6 +47,7 @@ class _Session:
         self._wire = wire
         self._sending: Sending
         self._unconfirmed = asyncio.Semaphore(_UNCONFIRMED)
+        self._pacing: defaultdict[str, Pacing] = defaultdict(Pacing)
         self._pending: dict[str, asyncio.Future[bytes]] = {}
         self.ended = asyncio.Event()
 
@@ -90,6 +97,12 @@ class _Session:
 
     async def ask(self, request: Request, user_id: str, progress: "_Progress") -> bytes:
         """The body of the answer. Raises `_SessionLost`, or what publishing raises."""
+        if not isinstance(request, _IN_BULK):
+            return await self._ask(request, user_id, progress)
+        paced = self._pacing[routing_key(request)]
+        return await paced.ask(lambda: self._ask(request, user_id, progress))
+
+    async def _ask(self, request: Request, user_id: str, progress: "_Progress") -> bytes:
         if self.ended.is_set():
             raise _SessionLost("the channel was lost")
         correlation_id = uuid4().hex
