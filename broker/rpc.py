@@ -100,6 +100,7 @@ class _Session:
         if not isinstance(request, _IN_BULK):
             return await self._ask(request, user_id, progress)
         paced = self._pacing[routing_key(request)]
+        progress.in_line = True
         return await paced.ask(lambda: self._ask(request, user_id, progress))
 
     async def _ask(self, request: Request, user_id: str, progress: "_Progress") -> bytes:
@@ -150,6 +151,7 @@ async def _never(_: object) -> None:
 class _Progress:
     """How far a request has come, for the message of its failure."""
 
+    in_line = False
     sent = False
     confirmed = False
 
@@ -279,6 +281,12 @@ class RpcClient:
                 Code.UNAVAILABLE,
                 f"RabbitMQ at {broker} did not confirm {request.NAME} within {timeout_s:g} s: see its log, "
                 "and `rabbitmqctl list_alarms` for memory or disk alarms",
+            )
+        if progress.in_line and self.connected:
+            return ServiceError(
+                Code.TIMEOUT,
+                f"{request.NAME} was not sent within {timeout_s:g} s, because those sent before it wait for "
+                "their answers: is an allocator running, and does it reach its database?",
             )
         return ServiceError(
             Code.UNAVAILABLE,

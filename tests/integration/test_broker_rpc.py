@@ -112,6 +112,21 @@ async def test_a_refused_connection_is_told_at_once(broker: Broker, before: str,
     assert time.monotonic() - started < 5
 
 
+async def test_those_who_wait_behind_what_nobody_answers_are_told_what_to_look_at(broker: Broker) -> None:
+    """Sixteen are sent, and no more of their kind until they are answered."""
+    async with asking(broker.node) as client:
+        sent = [
+            asyncio.create_task(client.ask(release(f"c{number}"), timeout_s=LIMIT_S)) for number in range(16)
+        ]
+        behind = asyncio.create_task(client.ask(release("c16"), timeout_s=0.7))
+        with pytest.raises(ServiceError, match="those sent before it wait for their answers") as caught:
+            await behind
+        assert caught.value.code == Code.TIMEOUT
+        async with consuming(broker, Script()):
+            assert {type(answer).__name__ for answer in await asyncio.gather(*sent)} == {"Released"}
+            assert type(await client.ask(release("c17"))).__name__ == "Released"
+
+
 async def test_a_forbidden_request_is_refused_and_harms_no_other_on_the_channel(broker: Broker) -> None:
     async with consuming(broker, Script()), asking(broker.node) as client:
         asked = [client.ask(release(f"c{i}")) for i in range(20)]
