@@ -60,6 +60,9 @@ _AWAY = {
     2005,  # unknown host
 }
 
+UNMET = 1242
+"""A subquery gave two rows: how `store.writes` has the server stop where a condition does not hold."""
+
 _TRIES = 5
 _GIVE_UP_S = 20.0
 """No further try from then on: somebody waits for the answer, and his request is served again anyway."""
@@ -149,14 +152,15 @@ def _discard(context: ExceptionContext) -> None:
     """Close what SQLAlchemy would use again: connections to a server that takes no writes any more, all of
     them, and one whose COMMIT failed, for SQLAlchemy then takes the transaction for closed.
     """
-    if _number(context.sqlalchemy_exception) in _USELESS:
+    if error_number(context.sqlalchemy_exception) in _USELESS:
         context.is_disconnect = True
     elif context.statement is None and not context.is_disconnect:
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = False
 
 
-def _number(error: BaseException | None) -> int | None:
+def error_number(error: BaseException | None) -> int | None:
+    """The server's or the driver's number of a database error; None where it has none."""
     if not isinstance(error, DBAPIError) or error.orig is None:
         return None
     args = error.orig.args
@@ -169,12 +173,13 @@ class Conflict(Exception):
 
 def is_retriable(error: BaseException) -> bool:
     """Whether the same transaction, run again from its beginning, may succeed at once."""
-    return isinstance(error, Conflict) or _number(error) in _CONFLICT | _USELESS
+    return isinstance(error, Conflict) or error_number(error) in _CONFLICT | _USELESS
 
 
 def is_away(error: BaseException) -> bool:
     """Whether the database cannot be written to now, whatever the statement."""
-    return isinstance(error, PoolTimeout) or _number(error) in (_CONFLICT | _USELESS | _AWAY) - {_DUPLICATE}
+    no_use = (_CONFLICT | _USELESS | _AWAY) - {_DUPLICATE}
+    return isinstance(error, PoolTimeout) or error_number(error) in no_use
 
 
 class Database:

@@ -13,7 +13,7 @@ from allocator.model import Allocation, Network, next_number
 from allocator.store import epochs, history, ledger, networks
 from allocator.store.networks import Locked
 from allocator.store.reads import Reads
-from allocator.store.writes import COMMIT, Writes
+from allocator.store.writes import Writes
 from schemas.errors import Code, ServiceError
 from schemas.fields import SYSTEM_NETWORK
 from schemas.history import EventName
@@ -260,7 +260,7 @@ class Work:
         writes.send(self.connection)
 
     def _write_ledger(self, writes: Writes, *, keep_supplies: bool) -> None:
-        ledger.write(self.connection, self.ledger, writes)
+        ledger.write(self.ledger, writes)
         supplies = self.ledger.settled_supplies() if keep_supplies else {}
         ended, replaced = self.ledger.ended, self.ledger.replaced
         self.ledger = Ledger()
@@ -281,7 +281,7 @@ class Work:
         for network_id in touched:
             networks.set_seq(writes, network_id, self._seqs[network_id])
         remembered = tuple(self._remembered() if keep_supplies else ())
-        writes.add(COMMIT, ())
+        writes.commit()
         writes.send(self.connection)
         return Committed(tuple(self.notices), touched, remembered, self.answered)
 

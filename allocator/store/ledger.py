@@ -10,10 +10,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, update
-
 from allocator import tables as t
-from allocator.database import Conflict
 from allocator.ledger import Ledger, RangeChange
 from allocator.model import Allocation
 from allocator.store.writes import Writes
@@ -29,12 +26,12 @@ _AT_ONCE = 500
 Change = tuple[Allocation, Allocation]
 
 
-def write(connection: Connection, ledger: Ledger, writes: Writes) -> None:
-    """Write what changed, and add what is new to `writes`. Raises `Conflict` where a row is not as it was."""
+def write(ledger: Ledger, writes: Writes) -> None:
+    """Add what changed and what is new to `writes`, which stop where a row is not as it was."""
     changed, added = ledger.changed(), ledger.added()
-    _vacate(connection, changed, added)
+    _vacate(writes, changed, added)
     for start in range(0, len(changed), _AT_ONCE):
-        _update(connection, changed[start : start + _AT_ONCE])
+        _update(writes, changed[start : start + _AT_ONCE])
     if added:
         writes.add_rows(_INSERT, [_new(row) for row in added])
     for change in ledger.ranges():
@@ -49,7 +46,10 @@ def _new(row: Allocation) -> tuple[Any, ...]:
     return (*_plain(row), t.stored(row.address), attachment_id, row.family)
 
 
-def _vacate(connection: Connection, changed: Sequence[Change], added: Iterable[Allocation]) -> None:
+_VACATE = "UPDATE allocations SET pinned_owner = NULL, mac = NULL, attachment_id = NULL WHERE id IN %s"
+
+
+def _vacate(writes: Writes, changed: Sequence[Change], added: Iterable[Allocation]) -> None:
     """Clear what one row loses and another gains, so that no unique key sees both at once."""
     after = [row for _, row in changed]
     gained = {(name, getattr(row, name)) for row in (*after, *added) for name in _UNIQUE}
@@ -57,8 +57,7 @@ def _vacate(connection: Connection, changed: Sequence[Change], added: Iterable[A
         old.id for old, new in changed if any((name, getattr(old, name)) in gained for name in lost(old, new))
     ]
     if movers:
-        values = dict.fromkeys(_UNIQUE)
-        connection.execute(update(t.allocations).where(t.allocations.c.id.in_(movers)).values(**values))
+        writes.add(_VACATE, (movers,))
 
 
 def lost(old: Allocation, new: Allocation) -> list[str]:
@@ -66,12 +65,10 @@ def lost(old: Allocation, new: Allocation) -> list[str]:
     return [name for name in _UNIQUE if getattr(old, name) not in (None, getattr(new, name))]
 
 
-def _update(connection: Connection, changed: Sequence[Change]) -> None:
-    # Not Core: the cache key of so many literals would cost more than the statement.
+def _update(writes: Writes, changed: Sequence[Change]) -> None:
     values = [value for old, new in changed for value in _values(old, new)]
-    matched = connection.exec_driver_sql(_update_statement(len(changed)), tuple(values)).rowcount
-    if matched != len(changed):
-        raise Conflict(f"{len(changed) - matched} of {len(changed)} rows were changed by somebody else")
+    writes.add(_update_statement(len(changed)), values)
+    writes.require_rows(len(changed))
 
 
 def _values(old: Allocation, new: Allocation) -> Iterable[Any]:

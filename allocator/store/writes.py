@@ -1,17 +1,22 @@
-"""Statements that nobody asks what they did, sent to the server together: one way there and back for all.
+"""Statements whose rows nobody reads, sent to the server together: one way there and back for all.
 
 Each stands for itself there, in the order in which it was added, up to the first that fails: the transaction
-is taken back then. So no statement goes on from a failed one, as if each had been sent alone.
+is taken back then. So no statement goes on from a failed one, as if each had been sent alone. The server is
+also told what has to hold between two of them, and fails where it does not.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from allocator.database import COMMIT
+from allocator.database import COMMIT, UNMET, Conflict, error_number
 
-__all__ = ["COMMIT", "Writes"]
+_UNLESS = "SET @met = (SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS two WHERE NOT ({}))"
+"""One value of none, or of two, which is an error: MySQL and MariaDB have no plainer one in common that takes a
+condition outside of a stored program. (DO, which would set nothing, does not fail of it.)
+"""
 
 
 class Writes:
@@ -33,9 +38,28 @@ class Writes:
             f"{statement} VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
         )
 
+    def require(self, condition: str, values: Sequence[Any]) -> None:
+        """Let the server go on only where this holds: else `send` raises `Conflict`."""
+        self.add(_UNLESS.format(condition), values)
+
+    def require_rows(self, count: int) -> None:
+        """Let the server go on only where the statement before matched so many rows."""
+        self.require("ROW_COUNT() = %s", (count,))
+
+    def commit(self) -> None:
+        """Nothing is to follow."""
+        self.add(COMMIT, ())
+
     def send(self, connection: Connection) -> None:
-        """Have the server do all of it. Raises what the first statement raises that fails."""
-        if self._statements:
-            # Not Core, which would take longer to bind the values than the server to write them.
-            connection.exec_driver_sql("; ".join(self._statements), tuple(self._values))
+        """Have the server do all of it. Raises what the first statement raises that fails, or `Conflict`."""
+        statements, values = self._statements, tuple(self._values)
         self._statements, self._values = [], []
+        if not statements:
+            return
+        try:
+            # Not Core, which would take longer to bind the values than the server to write them.
+            connection.exec_driver_sql("; ".join(statements), values)
+        except DBAPIError as error:
+            if error_number(error) == UNMET:
+                raise Conflict("a row is not as it was read, or as it was remembered") from error
+            raise
