@@ -196,6 +196,10 @@ class Database:
         """
         return self._tried(lambda: self._once(work))
 
+    def attempt(self, work: Callable[[Connection], T]) -> T:
+        """As `run`, but once: whatever fails is raised as it is."""
+        return self._once(work)
+
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which only reads, on an engine for reads. Raises as `run` does."""
 

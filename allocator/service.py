@@ -12,6 +12,7 @@ from allocator.handlers.administrative import once
 from allocator.loading import load_requests
 from allocator.memory import Memory
 from allocator.store import epochs
+from allocator.venture import venture
 from allocator.work import AfterCommit, Committed, Work
 from broker.outcome import Delivery, Outcome, Refused, Reply
 from schemas.address import (
@@ -94,7 +95,7 @@ class Allocator:
             outcomes = list(_apply(deliveries, work))
             return outcomes, work.finish(keep_supplies=all(type(d.request) in _IN_BULK for d in deliveries))
 
-        outcomes, committed = self._database.run(batch)
+        outcomes, committed = venture(deliveries, self._memory, self._database) or self._database.run(batch)
         for remembered in committed.remembered:
             self._memory.keep(remembered)
         committed.tell(self._after_commit)

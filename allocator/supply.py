@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import IPv4Address
 
@@ -63,6 +63,10 @@ class Supply:
     """Whether these are all never-used addresses of the pool."""
     gone: set[tuple[Key, datetime | None]] = field(default_factory=set)
     """What earlier batches took out of the middle: rows by when they became free, and the never used."""
+
+    def copy(self) -> "Supply":
+        """Another one, from which can be picked without this one's changing."""
+        return replace(self, free=self.free.copy(), fresh=self.fresh.copy(), gone=self.gone.copy())
 
     def suffices(self, picks: int, cooled: datetime) -> bool:
         """Whether so many picks come out as if everything were here."""

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from allocator.ledger import Ledger
 from allocator.memory import Memory, Remembered
 from allocator.model import Allocation, Network, next_number
-from allocator.store import epochs, history, ledger, networks
+from allocator.store import epochs, history, ledger, networks, premises
 from allocator.store.networks import Locked
+from allocator.store.premises import Premise
 from allocator.store.reads import Reads
 from allocator.store.writes import Writes
 from schemas.errors import Code, ServiceError
@@ -58,6 +59,10 @@ class AfterCommit(Protocol):
         """
 
 
+class Unread(Exception):
+    """Something has to be read that was not presumed."""
+
+
 class Work:
     """What the handlers of one transaction share. Nothing of it outlives a rollback.
 
@@ -65,8 +70,10 @@ class Work:
     and written together by `finish`.
     """
 
-    def __init__(self, connection: Connection, memory: Memory | None = None) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection | None, memory: Memory | None = None) -> None:
+        """Without a connection nothing can be read but what is presumed."""
+        self._connection = connection
+        self._premise: Premise | None = None
         self._memory = memory or Memory()
         self.ledger = Ledger()
         self.notices: list[Notice] = []
@@ -80,6 +87,23 @@ class Work:
         self._epoch: int | None = None
         self._paused: bool | None = None
         self._system: int | None = None
+
+    @classmethod
+    def presuming(cls, premise: Premise, remembered: Remembered) -> "Work":
+        """For one network as it is remembered; nothing else is known. `settle` has the premise checked."""
+        work = cls(None)
+        work._premise = premise
+        work._now, work._epoch, work._paused = premise.now, premise.epoch, False
+        work._seqs[premise.network_id] = premise.seq
+        work._remember(remembered)
+        return work
+
+    @property
+    def connection(self) -> Connection:
+        """The transaction. Raises `Unread` where there is none."""
+        if self._connection is None:
+            raise Unread
+        return self._connection
 
     @property
     def now(self) -> datetime:
@@ -135,6 +159,7 @@ class Work:
             first = rows[0]
             self._now = self._now or first.now
             self._epoch, self._paused = first.epoch, first.paused
+            self._memory.hear(first.now, first.epoch, paused=first.paused)
         self._networks.update(dict.fromkeys(missing))
         unknown = [row.id for row in rows if not self._recall(row)]
         for network in networks.read(self.connection, unknown) if unknown else ():
@@ -148,10 +173,13 @@ class Work:
         remembered = self._memory.take(row.id, row.seq)
         if remembered is None:
             return False
-        self._networks[row.name] = remembered.network
+        self._remember(remembered)
+        return True
+
+    def _remember(self, remembered: Remembered) -> None:
+        self._networks[remembered.network.name] = remembered.network
         for key, supply in remembered.supplies.items():
             self.ledger.offer(*key, supply)
-        return True
 
     def network(self, name: str) -> Network:
         """The network, its row locked until the commit. Raises `network_unknown`."""
@@ -274,16 +302,24 @@ class Work:
         With `keep_supplies` the next batch may go on from here: only where nothing but the ledger and the
         history was written.
         """
+        writes, committed = self.settle(keep_supplies=keep_supplies)
+        writes.send(self.connection)
+        return committed
+
+    def settle(self, *, keep_supplies: bool) -> tuple[Writes, Committed]:
+        """As `finish`, but leaves it to others to send what is to be written, its COMMIT included."""
         writes = Writes()
+        if self._premise is not None:
+            premises.demand(writes, self._premise, self._seqs[self._premise.network_id])
         self._write_ledger(writes, keep_supplies=keep_supplies)
         history.append(writes, self._rows)
         touched = frozenset(row["network_id"] for row in self._rows)
-        for network_id in touched:
-            networks.set_seq(writes, network_id, self._seqs[network_id])
+        if self._premise is None:
+            for network_id in touched:
+                networks.set_seq(writes, network_id, self._seqs[network_id])
         remembered = tuple(self._remembered() if keep_supplies else ())
         writes.commit()
-        writes.send(self.connection)
-        return Committed(tuple(self.notices), touched, remembered, self.answered)
+        return writes, Committed(tuple(self.notices), touched, remembered, self.answered)
 
     def _remembered(self) -> Iterator[Remembered]:
         for network in filter(None, self._networks.values()):

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from allocator.database import COMMIT, UNMET, Conflict, error_number
 
 _UNLESS = "SET @met = (SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS two WHERE NOT ({}))"
-"""One value of none, or of two, which is an error: MySQL and MariaDB have no plainer one in common that takes a
-condition outside of a stored program. (DO, which would set nothing, does not fail of it.)
+"""One value of none, or of two, which is an error: MySQL and MariaDB have no plainer one in common that
+takes a condition outside of a stored program. (DO, which would set nothing, does not fail of it.)
 """
 
 

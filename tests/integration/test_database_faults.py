@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from allocator import database
+from allocator import database, memory
 from allocator.database import Database, open_engine
 from allocator.memory import Memory
 from broker.outcome import Delivery, Outcome, Reply, Unavailable
@@ -188,15 +188,46 @@ def test_a_unit_of_work_costs_its_statements_and_one_commit(far: Engine, proxy: 
 def test_a_network_that_was_just_served_is_asked_for_and_written_in_one_way_each(
     asked: Asked, proxy: SqlProxy
 ):
-    asked.reply(asked.ask("bank/one"))
-    two = asked.ask("bank/two")
-    for request in (two, release_of(two)):  # a new row, and one that changes
+    requests = [asked.ask(f"bank/{number}") for number in range(6)]  # more than are presumed to be new
+    together(asked, *requests[:1])
+    for batch in (requests[1:], list(map(release_of, requests))):  # new rows, and some that change
         proxy.queries.clear()
         before = proxy.sends
-        asked.reply(request)
+        together(asked, *batch)
         assert proxy.sends - before == 2
         assert proxy.queries[0].endswith("FOR UPDATE")
         assert proxy.queries[-1] == "COMMIT"
+
+
+def test_a_new_pod_alone_costs_one_way(asked: Asked, proxy: SqlProxy):
+    asked.reply(asked.ask("bank/one"))
+    proxy.queries.clear()
+    before = proxy.sends
+    asked.reply(asked.ask("bank/two"))
+    assert proxy.sends - before == 1
+    assert proxy.queries[0].startswith("UPDATE networks")
+    assert proxy.queries[-1] == "COMMIT"
+
+
+@pytest.mark.parametrize("fault", ANYWHERE, ids=str)
+def test_a_fault_at_any_statement_of_a_new_pod_alone_changes_no_answer(
+    asked: Asked, proxy: SqlProxy, engine: Engine, monkeypatch: pytest.MonkeyPatch, fault: Fault
+):
+    monkeypatch.setattr(memory, "_DOUBTED", 0)
+    asked.reply(asked.ask("bank/first"))
+    met, pods = 0, {}
+    while True:
+        pod = asked.ask(f"bank/new-{met}")
+        proxy.queries.clear()
+        here = proxy.judge = At(met, fault)
+        pods[pod.attachment_id] = only(asked.reply(pod))
+        if not here.met:
+            break
+        met += 1
+    assert met >= len(proxy.queries) == 6  # the last went through in one way
+    assert held_by(engine, pods) == pods
+    assert changes_of(engine, pods) == {key: [("address.attached", pods[key])] for key in pods}
+    check(engine)
 
 
 def test_a_network_that_has_another_id_than_it_had_is_read_again(
