@@ -154,10 +154,10 @@ def test_an_attachment_whose_history_is_gone_has_the_same_answer(asked: Asked, s
     assert asked.check_used() == 3
 
 
-def test_an_attachment_that_was_ended_is_not_begun(asked: Asked, rival: Asked, sent: Sent):
+def test_an_attachment_that_was_ended_is_not_begun(asked: Asked, sent: Sent):
     request = asked.ask("bank/late")
-    rival.release(request.attachment_id)  # it overtook its allocate
-    asked.attach("bank/another")
+    asked.release(request.attachment_id)  # it overtook its allocate
+    assert sent.of(lambda: asked.refusal(request))[:2] == [PRESUMED, READ]
     assert asked.refusal(request).code == "attachment_released"
 
 
@@ -168,6 +168,11 @@ def test_what_another_allocator_changed_is_seen(asked: Asked, rival: Asked, sent
     assert sent.beginnings[:2] == [PRESUMED, READ]
     assert only(given) != only(taken)
     check(engine)
+
+
+def test_a_network_whose_history_went_on_is_read(asked: Asked, rival: Asked, sent: Sent):
+    rival.pass_time(1)
+    assert sent.of(lambda: asked.attach("bank/own"))[:2] == [PRESUMED, READ]
 
 
 @pytest.mark.parametrize(
