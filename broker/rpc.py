@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 from uuid import uuid4
@@ -118,7 +118,8 @@ class _Session:
         self._pending[correlation_id] = future
 
         def told(fate: Exception | None) -> None:
-            progress.confirmed = progress.confirmed or fate is None
+            if fate is None:
+                progress.confirm()
             if fate is not None and not future.done():
                 future.set_exception(fate)
 
@@ -154,6 +155,15 @@ class _Progress:
     in_line = False
     sent = False
     confirmed = False
+
+    def __init__(self, taken: Callable[[], None] | None) -> None:
+        self._taken = taken
+
+    def confirm(self) -> None:
+        """The broker has it. Only the first time counts: it may be sent again."""
+        if self._taken is not None and not self.confirmed:
+            self._taken()
+        self.confirmed = True
 
 
 class RpcClient:
@@ -197,14 +207,19 @@ class RpcClient:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def ask(self, request: Request, *, timeout_s: float = 10.0) -> Message:
+    async def ask(
+        self, request: Request, *, timeout_s: float = 10.0, taken: Callable[[], None] | None = None
+    ) -> Message:
         """The answer, an instance of `request.ANSWER`, within `timeout_s` seconds.
 
-        A request whose connection is lost is sent again: requests are idempotent. Raises ServiceError and
-        nothing else: `unavailable` (no broker), `timeout` (nobody answered), `not_provisioned`,
-        `sender_forbidden` (this user may not send it), `too_large`, or what the answer carried.
+        `taken` is called once the broker has confirmed the request, in most cases before the answer is there;
+        it must not raise. A request whose connection is lost is sent again: requests are idempotent.
+
+        Raises ServiceError and nothing else: `unavailable` (no broker), `timeout` (nobody answered),
+        `not_provisioned`, `sender_forbidden` (this user may not send it), `too_large`, or what the answer
+        carried.
         """
-        progress = _Progress()
+        progress = _Progress(taken)
         try:
             async with asyncio.timeout(timeout_s):
                 while True:

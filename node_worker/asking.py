@@ -1,5 +1,6 @@
 """How a node asks the allocator, and which failures leave open whether the request was applied."""
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from schemas.errors import Code, ServiceError
@@ -13,13 +14,20 @@ _OPEN = frozenset({Code.UNAVAILABLE, Code.TIMEOUT, Code.NOT_PROVISIONED, Code.IN
 class Ask(Protocol):
     """`broker.rpc.RpcClient.ask`, or a fake in unit tests."""
 
-    async def __call__(self, request: Request, *, timeout_s: float = 10.0) -> Message:
-        """The answer, an instance of `request.ANSWER`. Raises ServiceError and nothing else."""
+    async def __call__(
+        self, request: Request, *, timeout_s: float = 10.0, taken: Callable[[], None] | None = None
+    ) -> Message:
+        """The answer, an instance of `request.ANSWER`. Raises ServiceError and nothing else.
+
+        `taken` is called when the broker has the request, if that is known before the answer.
+        """
 
 
-async def ask_for(answer: type[A], ask: Ask, request: Request, timeout_s: float) -> A:
+async def ask_for(
+    answer: type[A], ask: Ask, request: Request, timeout_s: float, taken: Callable[[], None] | None = None
+) -> A:
     """What `ask` answers, within `timeout_s` seconds. Raises ServiceError."""
-    reply = await ask(request, timeout_s=timeout_s)
+    reply = await ask(request, timeout_s=timeout_s, taken=taken)
     if not isinstance(reply, answer):
         raise ServiceError(
             Code.INTERNAL,

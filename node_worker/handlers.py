@@ -5,6 +5,7 @@ could leave something: see `attachments.State` and `teardown.py`.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
@@ -122,19 +123,32 @@ class Handlers:
     async def _attach(
         self, request: CniRequest, attachment: Attachment, network: ReadyNetwork, pod: Netns
     ) -> tuple[EndpointPlan, Allocated]:
-        """Links are made while the allocator is asked."""
+        """Links are made while the allocator serves the request.
+
+        Not before: RabbitMQ, which has it first, would be slower for the work beside it, and nothing has to
+        be unmade where the request is never sent.
+        """
         parts = self._parts
         driver = parts.host.driver(attachment.driver)
         mtu = network.definition.mtu
         link = plan_link(attachment.network, attachment.attachment_id, attachment.ifname, mtu)
-        preparing = asyncio.create_task(parts.threads.run(driver.prepare, link, pod))
+        taken = asyncio.Event()
+
+        async def prepare() -> Prepared:
+            await taken.wait()
+            return await parts.threads.run(driver.prepare, link, pod)
+
+        preparing = asyncio.create_task(prepare())
         try:
-            allocated = await self._allocate(request, attachment)
+            allocated = await self._allocate(request, attachment, taken.set)
         except BaseException:
+            if not taken.is_set():
+                preparing.cancel()
             await ended(preparing)
-            if preparing.exception() is None:
+            if not preparing.cancelled() and preparing.exception() is None:
                 preparing.result().close()
             raise
+        taken.set()
         with closing(await whole(preparing)) as prepared:
             plan = plan_endpoint(allocated, request.ifname)
             routes = await self._wire(attachment, allocated, plan, prepared)
@@ -231,7 +245,9 @@ class Handlers:
             host_link=host_link_name(named),
         )
 
-    async def _allocate(self, request: CniRequest, attachment: Attachment) -> Allocated:
+    async def _allocate(
+        self, request: CniRequest, attachment: Attachment, taken: Callable[[], None]
+    ) -> Allocated:
         parts = self._parts
         try:
             question = AddressAllocate(
@@ -249,7 +265,7 @@ class Handlers:
         except ValidationError as error:
             raise ServiceError(Code.INVALID_REQUEST, f"this cannot be asked for: {explain(error)}") from error
         try:
-            allocated = await ask_for(Allocated, parts.ask, question, ALLOCATE_S)
+            allocated = await ask_for(Allocated, parts.ask, question, ALLOCATE_S, taken)
         except ServiceError as error:
             if not left_open(error):  # a "no": it has taken nothing over from anybody
                 await parts.journal.run(attachments.removing, attachment)

@@ -82,11 +82,15 @@ class FakeAllocator:
         self.lost: dict[str, ServiceError] = {}
         """By request name: the request is applied, and this is raised in place of its answer."""
 
-    async def __call__(self, request: Request, *, timeout_s: float = 10.0) -> Message:
+    async def __call__(
+        self, request: Request, *, timeout_s: float = 10.0, taken: Callable[[], None] | None = None
+    ) -> Message:
         self.asked.append(request)
         await asyncio.sleep(0)
         if self.down:
             raise unavailable()
+        if taken is not None:
+            taken()
         await _hooked(self.hooks, request)
         answer = self._apply(request)
         await _hooked(self.late, request)
