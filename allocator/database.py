@@ -60,8 +60,8 @@ _AWAY = {
     2005,  # unknown host
 }
 
-UNMET = 1242
-"""A subquery gave two rows: how `store.writes` has the server stop where a condition does not hold."""
+UNMET = 1690
+"""A number is out of range: how `store.writes` has the server stop where a row is not as it should be."""
 
 _TRIES = 5
 _GIVE_UP_S = 20.0

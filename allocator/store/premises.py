@@ -25,19 +25,19 @@ class Premise:
     attachments: Collection[UUID]
 
 
-# The first statement locks the network, as `networks.lock` does, so that what the second one sees stays so.
-# That no row has one of the attachments, a unique key sees.
-_ADVANCE = "UPDATE networks SET seq = %s WHERE id = %s AND seq = %s AND name = %s"
-_HOLDS = """ROW_COUNT() = 1
-AND EXISTS (SELECT 1 FROM epochs WHERE id = 1 AND epoch = %s AND paused = 0)
+# Locks the network, as `networks.lock` does. What else it asks (READ COMMITTED: without locks) may be seen
+# before that lock is there, but who changes it for this network changes its seq too. That no row has one of
+# the attachments, a unique key sees.
+_ADVANCE = """UPDATE networks SET seq = %s WHERE id = %s AND seq = %s AND name = %s
 AND ABS(TIMESTAMPDIFF(MICROSECOND, %s, UTC_TIMESTAMP(6))) < %s
+AND EXISTS (SELECT 1 FROM epochs WHERE id = 1 AND epoch = %s AND paused = 0)
 AND NOT EXISTS (SELECT 1 FROM history WHERE attachment_id IN %s)
 AND NOT EXISTS (SELECT 1 FROM allocations WHERE network_id = %s AND owner IN %s)"""
 
 
 def demand(writes: Writes, premise: Premise, seq: int) -> None:
     """Lock the network and move its history on to `seq`; let nothing follow unless the premise holds."""
-    writes.add(_ADVANCE, (seq, premise.network_id, premise.seq, premise.name))
+    known = (premise.network_id, premise.seq, premise.name, premise.now, _APART_US, premise.epoch)
     attachments = [attachment_id.bytes for attachment_id in premise.attachments]
-    about = (premise.epoch, premise.now, _APART_US, attachments, premise.network_id, list(premise.owners))
-    writes.require(_HOLDS, about)
+    writes.add(_ADVANCE, (seq, *known, attachments, premise.network_id, list(premise.owners)))
+    writes.require_rows(1)

@@ -13,9 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from allocator.database import COMMIT, UNMET, Conflict, error_number
 
-_UNLESS = "SET @met = (SELECT 1 FROM (SELECT 1 UNION ALL SELECT 2) AS two WHERE NOT ({}))"
-"""One value of none, or of two, which is an error: MySQL and MariaDB have no plainer one in common that
-takes a condition outside of a stored program. (DO, which would set nothing, does not fail of it.)
+_ROWS = "SET @met = 9223372036854775807 + (ROW_COUNT() <> %s)"
+"""A number, or one that is out of range, which is an error: MySQL and MariaDB have no plainer one in common
+that depends on something outside of a stored program. (DO, which would set nothing, does not fail of it.)
 """
 
 
@@ -38,13 +38,9 @@ class Writes:
             f"{statement} VALUES {', '.join([row] * len(rows))}", [value for row in rows for value in row]
         )
 
-    def require(self, condition: str, values: Sequence[Any]) -> None:
-        """Let the server go on only where this holds: else `send` raises `Conflict`."""
-        self.add(_UNLESS.format(condition), values)
-
     def require_rows(self, count: int) -> None:
-        """Let the server go on only where the statement before matched so many rows."""
-        self.require("ROW_COUNT() = %s", (count,))
+        """Let the server go on only where the statement before matched so many rows: else `Conflict`."""
+        self.add(_ROWS, (count,))
 
     def commit(self) -> None:
         """Nothing is to follow."""
