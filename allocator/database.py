@@ -12,6 +12,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -91,6 +92,7 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
         max_overflow=8,
         pool_timeout=10,
         pool_reset_on_return=None,
+        pool_use_lifo=True,
         skip_autocommit_rollback=reads,
         connect_args={
             # Rows count that match, also where nothing changes: SQLAlchemy's own flag, which this replaces.
@@ -187,6 +189,13 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._works = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `attempt` finds a connection that is open and, when last used, was good."""
+        pool = self._engine.pool
+        return self._works and isinstance(pool, QueuePool) and pool.checkedin() > 0
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, committed. `work` may run several times: it must keep nothing of a lost run.
@@ -249,14 +258,22 @@ class Database:
         raise AssertionError("tenacity re-raises the last error")
 
     def _once(self, work: Callable[[Connection], T]) -> T:
-        with self._connect() as connection, connection.begin():
-            return work(connection)
+        try:
+            with self._connect() as connection, connection.begin():
+                found = work(connection)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                self._works = False
+            raise
+        self._works = True
+        return found
 
     def _connect(self) -> Connection:
         try:
             return self._engine.connect()
         except DBAPIError as error:
             # Whatever it is (a password that changed, a database not restored yet), no request is to blame.
+            self._works = False
             raise Unavailable(f"the database lets nobody in: {_reason(error)}") from error
 
     def dispose(self) -> None:

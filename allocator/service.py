@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from allocator.database import Database
 from allocator.handlers import addresses, networks, nodes, operating, pools, queries
 from allocator.handlers.administrative import once
+from allocator.haste import Haste
 from allocator.loading import load_requests
 from allocator.memory import Memory
 from allocator.store import epochs
@@ -32,6 +34,8 @@ from schemas.message import Message, Request
 from schemas.network import NetworkCreate, NetworkList, NetworkShow, NetworkUpdate
 from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
+
+log = structlog.get_logger("moorage.allocator")
 
 Handle = Callable[[Any, Delivery, Work], Outcome]
 
@@ -79,6 +83,7 @@ class Allocator:
         self._reads = reads
         self._after_commit = after_commit
         self._memory = Memory()
+        self._haste = Haste()
 
     def apply(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """One transaction over all of `deliveries`, in order. Raises `Unavailable` (the database is away).
@@ -95,7 +100,24 @@ class Allocator:
             outcomes = list(_apply(deliveries, work))
             return outcomes, work.finish(keep_supplies=all(type(d.request) in _IN_BULK for d in deliveries))
 
-        outcomes, committed = venture(deliveries, self._memory, self._database) or self._database.run(batch)
+        return self._after(*(venture(deliveries, self._memory, self._database) or self._database.run(batch)))
+
+    def at_once(self, deliveries: Sequence[Delivery]) -> list[Outcome] | None:
+        """As `apply`, for an event loop: new pods alone, while the database is there and quick.
+
+        None, and nothing done, where `apply` has to serve them. Raises nothing.
+        """
+        if not self._database.is_ready or not self._haste.advisable:
+            return None
+        try:
+            with self._haste.timed():
+                served = venture(deliveries, self._memory, self._database)
+            return self._after(*served) if served is not None else None
+        except Exception:
+            log.exception("not served at once")
+            return None
+
+    def _after(self, outcomes: list[Outcome], committed: Committed) -> list[Outcome]:
         for remembered in committed.remembered:
             self._memory.keep(remembered)
         committed.tell(self._after_commit)

@@ -18,6 +18,7 @@ from broker.frames import Arrived
 from broker.intake import Intake, intake
 from broker.outcome import (
     DEFERRED,
+    AtOnce,
     Authorize,
     Broken,
     Deferred,
@@ -32,7 +33,7 @@ from broker.outcome import (
     Verdict,
 )
 from broker.outlet import Answered, Outlet, Replies, Unroutable
-from broker.serving import Serving, internal
+from broker.serving import Calm, Serving, internal
 from broker.topology import DEAD, request_name
 from schemas.errors import ServiceError
 from schemas.message import Message
@@ -102,21 +103,29 @@ def settle(verdict: Verdict, *, awaited: bool, dead_letters: bool) -> Settlement
 
 
 async def consume(
-    url: str, queues: Sequence[QueuePlan], service: Service, *, authorize: Authorize, name: str
+    url: str,
+    queues: Sequence[QueuePlan],
+    service: Service,
+    *,
+    authorize: Authorize,
+    name: str,
+    at_once: AtOnce | None = None,
 ) -> None:
     """Serve `queues` until cancelled; a broker or a service that is away is waited for, for ever.
 
-    Each queue has a channel and a thread of its own. Replies and dead letters leave over a second
-    connection, because the broker's alarms block publishing connections. Raises `not_provisioned` for a
-    URL that cannot be used.
+    Each queue has a channel and a thread of its own; what `at_once` takes needs no thread. Replies and dead
+    letters leave over a second connection, because the broker's alarms block publishing connections. Raises
+    `not_provisioned` for a URL that cannot be used.
     """
     async with (
         Link(url, name=name) as source,
         Link(url, name=f"{name} replies") as target,
         asyncio.TaskGroup() as group,
     ):
+        calm = Calm()
         for plan in queues:
-            consumer = _Consumer(plan, Serving(service, plan.name), authorize, source, target)
+            serving = Serving(service, plan.name, at_once=at_once, calm=calm)
+            consumer = _Consumer(plan, serving, authorize, source, target)
             group.create_task(consumer.run(), name=plan.name)
 
 

@@ -76,6 +76,11 @@ only shows whether it could work. Raises `Unavailable`; any other exception mean
 was applied.
 """
 
+AtOnce = Callable[[Sequence[Delivery]], Sequence[Outcome] | None]
+"""As a service, for what takes a moment: it is called on the event loop, for a thread would take longer to
+wake up. None where it is not to be had so, and nothing was done. Raises nothing.
+"""
+
 Authorize = Callable[[Delivery], None]
 """Raises `sender_forbidden` where the sender may not ask this."""
 

@@ -1,13 +1,14 @@
 """A service called from the event loop: in a thread, alone where a batch fails, held while it is away."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
 
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from broker.connection import Backoff
-from broker.outcome import Delivery, Failed, Outcome, Service, Unavailable, Verdict
+from broker.outcome import AtOnce, Delivery, Failed, Outcome, Service, Unavailable, Verdict
 from broker.threads import Threads
 from schemas.errors import Code, ServiceError
 
@@ -16,14 +17,38 @@ _STOP_S = 5.0
 _HOLD_S = 1500.0
 """RabbitMQ takes a message back by force after 30 minutes (rabbitmq-website, consumers)."""
 
+_CALM_S = 0.02
+"""For how long another queue must have been empty, in seconds."""
+
 log = structlog.get_logger("moorage.broker")
+
+
+class Calm:
+    """Which of a consumer's queues had something last, and when: alone, it may keep the event loop."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._queue = ""
+        self._at = 0.0
+
+    def alone(self, queue: str) -> bool:
+        """Note that this queue has something; whether no other had for a while."""
+        others, since = self._queue not in ("", queue), self._clock() - self._at
+        self._queue, self._at = queue, self._at + since
+        return not others or since > _CALM_S
 
 
 class Serving:
     """One service with one thread for one queue."""
 
-    def __init__(self, service: Service, queue: str) -> None:
+    def __init__(
+        self, service: Service, queue: str, *, at_once: AtOnce | None = None, calm: Calm | None = None
+    ) -> None:
+        """What `at_once` takes is served on the event loop while no other queue of `calm` has anything."""
         self._service = service
+        self._queue = queue
+        self._at_once = at_once
+        self._calm = calm or Calm()
         self._thread = Threads(queue, 1)
         self._log = log.bind(queue=queue)
 
@@ -36,6 +61,11 @@ class Serving:
 
         With `held`, `Unavailable` is waited out here, for as long as RabbitMQ lets messages be kept.
         """
+        alone = self._calm.alone(self._queue)
+        if self._at_once is not None and alone and held is None:
+            done = self._at_once(deliveries)
+            if done is not None:
+                return done
         clock = asyncio.get_running_loop().time
         give_back = clock() + _HOLD_S
         while True:

@@ -104,7 +104,7 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
         gc.set_threshold(20_000, 20, 20)
         log.info("allocator starts", partitions=topology.PARTITIONS)
         async with asyncio.TaskGroup() as group:
-            group.create_task(serve(partitions, allocator.apply, name="allocator"))
+            group.create_task(serve(partitions, allocator.apply, at_once=allocator.at_once, name="allocator"))
             group.create_task(serve(heartbeats, allocator.apply, name="allocator heartbeats"))
             group.create_task(serve(reads, allocator.answer, name="allocator queries"))
             group.create_task(outbox.run(timers.tick))

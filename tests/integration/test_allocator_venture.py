@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from allocator import memory
+from allocator import haste, memory
 from allocator.database import open_engine
-from broker.outcome import Reply
+from broker.outcome import Delivery, Outcome, Reply
 from compose.services.local import LocalServices
 from schemas.address import AddressAllocate
+from schemas.message import Request
 from tests.integration.allocating import Asked, only
 from tests.integration.checking import check
 
@@ -213,3 +214,50 @@ def test_what_it_writes_is_of_now(asked: Asked, sent: Sent, engine: Engine):
     with engine.connect() as connection:
         told = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
     assert -0.2 < (told - row.at.replace(tzinfo=None)).total_seconds() < 30
+
+
+def at_once(asked: Asked, *requests: Request) -> list[Outcome] | None:
+    deliveries = [Delivery(request, "node.n1", "reply", "c", "m") for request in requests]
+    return asked.allocator.at_once(deliveries)
+
+
+def test_an_event_loop_is_given_new_pods_alone(asked: Asked, sent: Sent, engine: Engine):
+    first, second = asked.ask("bank/one"), asked.ask("shop/two")
+    outcomes = at_once(asked, first, second)
+    assert outcomes is not None
+    given = [outcome.message for outcome in outcomes if isinstance(outcome, Reply)]
+    assert [only(asked.reply(first)), only(asked.reply(second))] == [only(message) for message in given]
+    asked.attach("bank/another")
+    assert at_once(asked, asked.ask("bank/mac", mac="02:00:00:00:00:01")) is None
+    check(engine)
+
+
+def test_an_event_loop_does_not_wait_for_a_connection(asked: Asked, own: Engine, engine: Engine):
+    own.dispose()  # none is open
+    assert at_once(asked, asked.ask("bank/one")) is None
+    asked.attach("bank/two")
+    assert at_once(asked, asked.ask("bank/three")) is not None
+    check(engine)
+
+
+def test_an_event_loop_meets_a_lost_connection_once(asked: Asked, sent: Sent, engine: Engine):
+    with engine.begin() as connection:
+        ids = (
+            "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND command = 'Sleep'"
+        )
+        for (number,) in connection.execute(text(ids)).all():
+            connection.execute(text(f"KILL {number}"))
+    lost = asked.ask("bank/lost")
+    assert at_once(asked, lost) is None
+    sent.beginnings.clear()
+    assert at_once(asked, lost) is None
+    assert sent.beginnings == []
+    asked.reply(lost)
+    assert at_once(asked, asked.ask("bank/next")) is not None
+    check(engine)
+
+
+def test_an_event_loop_is_spared_a_slow_database(asked: Asked, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(haste, "_QUICK_S", 0.0)
+    assert at_once(asked, asked.ask("bank/one")) is not None
+    assert at_once(asked, asked.ask("bank/two")) is None
