@@ -75,6 +75,8 @@ class FakeAllocator:
         self.version = 1
         self.page_size = 100
         self.down = False
+        self.confirms = True
+        """Whether the broker says that it has a request before there is an answer."""
         self.hooks: dict[str, Callable[[Request], Any]] = {}
         """By request name: called before the request is applied; what it raises is answered instead."""
         self.late: dict[str, Callable[[Request], Any]] = {}
@@ -89,7 +91,7 @@ class FakeAllocator:
         await asyncio.sleep(0)
         if self.down:
             raise unavailable()
-        if taken is not None:
+        if taken is not None and self.confirms:
             taken()
         await _hooked(self.hooks, request)
         answer = self._apply(request)

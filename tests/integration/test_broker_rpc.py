@@ -55,18 +55,32 @@ async def test_many_callers_share_a_channel_and_each_gets_its_own_answer(broker:
     assert answers == [str(number) if number % 2 else "Released" for number in range(64)]
 
 
+async def test_that_the_broker_has_a_request_is_told_once_and_before_its_answer(broker: Broker) -> None:
+    """Nobody serves it until it was told."""
+    told: list[str] = []
+    async with asking(broker.node) as client:
+        asked = asyncio.create_task(client.ask(release(), timeout_s=60, taken=lambda: told.append("taken")))
+        await until(lambda: bool(told))
+        assert not asked.done()
+        async with consuming(broker, Script()):
+            assert await asked == Released()
+    assert told == ["taken"]
+
+
 async def test_a_broker_that_was_not_provisioned_says_so(broker: Broker) -> None:
     vhost = f"{broker.vhost} empty"
+    told: list[str] = []
     provisioning.create_vhost(broker.management_url, vhost)
     try:
         url = provisioning.enroll_node(broker.management_url, "n1", vhost=vhost, password="secret").amqp_url
         async with asking(url) as client:
             started = time.monotonic()
             with pytest.raises(ServiceError, match="moorage broker provision") as caught:
-                await client.ask(release(), timeout_s=10)
+                await client.ask(release(), timeout_s=10, taken=lambda: told.append("taken"))
     finally:
         provisioning.delete_vhost(broker.management_url, vhost)
     assert caught.value.code == Code.NOT_PROVISIONED
+    assert told == []
     assert time.monotonic() - started < 5, "nobody waits for what will not come"
 
 

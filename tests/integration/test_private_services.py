@@ -29,9 +29,10 @@ pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
 ROOT = Path(__file__).parents[2]
 
 HOLD_A_SET = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from compose.services.local import local_services
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in the background
 with local_services(Path(sys.argv[1]), progress=lambda line: print(line, flush=True)):
     threading.Event().wait()
 """

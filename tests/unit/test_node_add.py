@@ -235,6 +235,41 @@ async def test_an_owner_that_no_message_can_carry_is_refused_and_nothing_is_left
     assert caught.value.code == Code.INVALID_REQUEST
 
 
+async def test_nothing_is_made_for_a_request_that_the_broker_never_had(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        allocator.down = True
+        with pytest.raises(ServiceError):
+            await worker.handlers.add(call())
+        assert "prepare" not in host.steps
+        allocator.down = False
+        worker.parts.releases.wake()
+        await all_released(worker)
+        await worker.handlers.add(call())
+    assert host.steps.count("prepare") == 1
+
+
+async def test_links_are_made_before_the_answer_is_there(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async def answer_late(_: Any) -> None:
+        await until(lambda: bool(host.prepared))
+
+    allocator.late["address.allocate"] = answer_late
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call())
+
+
+async def test_links_are_made_also_where_the_answer_is_all_that_is_heard(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    allocator.confirms = False
+    async with node(path, allocator, host) as worker:
+        await worker.handlers.add(call())
+    assert host.steps.count("prepare") == 1
+
+
 async def test_before_the_first_answer_of_the_allocator_an_add_fails_at_once(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:
