@@ -10,12 +10,12 @@ from sqlalchemy import Connection
 from allocator.database import Database
 from allocator.handlers import addresses, networks, nodes, operating, pools, queries
 from allocator.handlers.administrative import once
-from allocator.haste import Haste
 from allocator.loading import load_requests
 from allocator.memory import Memory
 from allocator.store import epochs
 from allocator.venture import venture
 from allocator.work import AfterCommit, Committed, Work
+from broker.haste import Haste
 from broker.outcome import Delivery, Outcome, Refused, Reply
 from schemas.address import (
     AddressAllocate,

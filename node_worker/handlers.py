@@ -93,7 +93,7 @@ class Handlers:
             shelter.enter_context(parts.collector.sheltered(named := uuid4()))
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(self._undo, named)
-                begun = await parts.threads.run(self._begin, request, network, named)
+                begun = await parts.threads.quickly(self._begin, request, network, named)
                 with begun.pod as pod:
                     draft = begun.draft
                     if not begun.done:

@@ -66,7 +66,7 @@ class Netns:
             try:
                 yield
             finally:
-                _enter(home, "the worker's own")
+                _return(home)
         finally:
             os.close(home)
 
@@ -113,6 +113,15 @@ def _opened(path: str) -> int:
         os.close(fd)
         raise _unusable(path, "is not a network namespace")
     return fd
+
+
+def _return(home: int) -> None:
+    """Back to where the thread came from, or nowhere: from a pod's namespace nothing else must be done."""
+    try:
+        _enter(home, "the worker's own")
+    except ServiceError as error:
+        print(f"node worker ends: it is caught in a pod's namespace: {error}", file=sys.stderr, flush=True)
+        os._exit(os.EX_OSERR)
 
 
 def _enter(fd: int, path: str) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from allocator import haste, memory
+from allocator import memory
 from allocator.database import open_engine
+from broker import haste
 from broker.outcome import Delivery, Outcome, Reply
 from compose.services.local import LocalServices
 from schemas.address import AddressAllocate

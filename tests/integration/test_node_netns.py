@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -34,6 +35,35 @@ def test_the_thread_is_in_its_own_namespace_again_also_after_a_failure(lab: Lab)
         ensure_bridge(host, bridge(uplink="eth7"))
     parents = Path(f"/proc/{os.getppid()}/ns/net").readlink()
     assert Path("/proc/thread-self/ns/net").readlink() == parents
+
+
+NO_WAY_BACK = """
+import sys
+from node_worker.netlink import namespace
+
+entered = namespace._enter
+def enter(fd, path):
+    if path == "the worker's own":
+        raise namespace.ServiceError(namespace.Code.KERNEL_REFUSED, "no way back")
+    entered(fd, path)
+
+namespace._enter = enter
+with namespace.Netns(sys.argv[1]) as pod:
+    try:
+        with pod.entered():
+            pass
+    finally:
+        print("went on")
+"""
+
+
+def test_a_worker_that_cannot_leave_a_pods_namespace_ends_at_once(lab: Lab) -> None:
+    """Its next connection would be made from inside the pod."""
+    pod = lab.netns("pod")
+    command = [sys.executable, "-c", NO_WAY_BACK, pod.path]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (os.EX_OSERR, "")
+    assert "caught in a pod's namespace" in ended.stderr
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "folder", "fifo", "device", "other namespace"])

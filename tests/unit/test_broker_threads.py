@@ -66,3 +66,29 @@ async def test_closed_threads_take_no_more_calls_and_have_ended() -> None:
     with pytest.raises(RuntimeError, match="test threads are closed"):
         await threads.run(max, 1, 2)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
+
+
+async def test_what_takes_a_moment_needs_no_thread_while_none_is_busy() -> None:
+    held = threading.Event()
+    with Threads("test", 2) as threads:
+        assert await threads.quickly(threading.current_thread) is threading.main_thread()
+        waiting = asyncio.create_task(threads.run(held.wait, 5))
+        await asyncio.sleep(0)
+        assert await threads.quickly(threading.current_thread) is not threading.main_thread()
+        held.set()
+        assert await waiting
+        assert await threads.quickly(threading.current_thread) is threading.main_thread()
+
+
+async def test_what_was_slow_on_the_event_loop_gets_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.haste._QUICK_S", 0.0)
+    with Threads("test", 1) as threads:
+        assert await threads.quickly(threading.current_thread) is threading.main_thread()
+        assert await threads.quickly(threading.current_thread) is not threading.main_thread()
+
+
+async def test_nothing_is_done_quickly_after_the_end() -> None:
+    threads = Threads("test", 1)
+    threads.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await threads.quickly(max, 1, 2)

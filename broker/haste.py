@@ -1,4 +1,4 @@
-"""Whether the database is quick enough for an event loop to wait for it."""
+"""Whether something is quick enough for an event loop to wait for it, instead of a thread."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

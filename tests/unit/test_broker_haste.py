@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from allocator.haste import Haste
+from broker.haste import Haste
 
 
 class Clock:
