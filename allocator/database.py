@@ -203,11 +203,7 @@ class Database:
         A connection lost in COMMIT leaves the outcome open; `work` runs again and its unique keys decide.
         Raises `Unavailable` while the database is away or lets nobody in; any other error as it is.
         """
-        return self._tried(lambda: self._once(work))
-
-    def attempt(self, work: Callable[[Connection], T]) -> T:
-        """As `run`, but once: whatever fails is raised as it is."""
-        return self._once(work)
+        return self._tried(lambda: self.attempt(work))
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, which only reads, on an engine for reads. Raises as `run` does."""
@@ -257,7 +253,8 @@ class Database:
                 log.warning("transaction tried again", times=len(failures), reasons=failures)
         raise AssertionError("tenacity re-raises the last error")
 
-    def _once(self, work: Callable[[Connection], T]) -> T:
+    def attempt(self, work: Callable[[Connection], T]) -> T:
+        """As `run`, but once: whatever fails is raised as it is."""
         try:
             with self._connect() as connection, connection.begin():
                 found = work(connection)

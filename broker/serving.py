@@ -18,24 +18,22 @@ _HOLD_S = 1500.0
 """RabbitMQ takes a message back by force after 30 minutes (rabbitmq-website, consumers)."""
 
 _CALM_S = 0.02
-"""For how long another queue must have been empty, in seconds."""
+"""For how long all other queues must have had nothing, in seconds."""
 
 log = structlog.get_logger("moorage.broker")
 
 
 class Calm:
-    """Which of a consumer's queues had something last, and when: alone, it may keep the event loop."""
+    """When each of a consumer's queues last had something: alone, one may keep the event loop."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._queue = ""
-        self._at = 0.0
+        self._seen: dict[str, float] = {}
 
     def alone(self, queue: str) -> bool:
         """Note that this queue has something; whether no other had for a while."""
-        others, since = self._queue not in ("", queue), self._clock() - self._at
-        self._queue, self._at = queue, self._at + since
-        return not others or since > _CALM_S
+        now = self._seen[queue] = self._clock()
+        return all(now - at > _CALM_S for other, at in self._seen.items() if other != queue)
 
 
 class Serving:
