@@ -4,6 +4,7 @@ import json
 import math
 import re
 import reprlib
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import (
@@ -33,6 +34,10 @@ def _lists_of_objects(prev_result: dict[str, Any] | None) -> dict[str, Any] | No
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise ValueError(f"{key} must be a list of objects")
     return prev_result
+
+
+_USUAL_BYTES = 4096
+"""A configuration up to this size is remembered: a runtime sends each pod of a network the same one."""
 
 
 class ValidAttachment(BaseModel):
@@ -74,7 +79,14 @@ class NetConf(BaseModel):
 
 
 def read_configuration(stdin: bytes) -> NetConf:
-    """The configuration on standard input. Raises `CniError`: 6 no JSON, 1 unknown cniVersion, 7 invalid."""
+    """The configuration on standard input; it is shared, nobody may change it.
+
+    Raises `CniError`: 6 no JSON, 1 unknown cniVersion, 7 invalid.
+    """
+    return _read_usual(stdin) if len(stdin) <= _USUAL_BYTES else _read(stdin)
+
+
+def _read(stdin: bytes) -> NetConf:
     document = _json(stdin)
     version = document.get("cniVersion") or "0.1.0"  # what an absent one means (SPEC before 0.2.0, skel)
     if not isinstance(version, str):
@@ -89,6 +101,9 @@ def read_configuration(stdin: bytes) -> NetConf:
         return NetConf.model_validate(document | _our_part(document))
     except ValidationError as error:
         raise CniError(SpecCode.INVALID_CONFIG, f"the configuration is not valid: {explain(error)}") from None
+
+
+_read_usual = lru_cache(maxsize=64)(_read)
 
 
 def _our_part(document: dict[str, Any]) -> dict[str, Any]:

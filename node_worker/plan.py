@@ -1,7 +1,7 @@
 """What an endpoint will look like, decided from the allocator's answer before anything is made. Pure."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from uuid import UUID
 
@@ -79,7 +79,12 @@ def plan_endpoint(allocated: Allocated, ifname: str) -> EndpointPlan:
             routes.setdefault(given.address.version, route)
     link = plan_link(allocated.network, allocated.attachment_id, ifname, allocated.mtu)
     return EndpointPlan(
-        **asdict(link),
+        network=link.network,
+        bridge=link.bridge,
+        host_link=link.host_link,
+        host_mac=link.host_mac,
+        ifname=link.ifname,
+        mtu=link.mtu,
         mac=allocated.mac,
         addresses=tuple(ip_interface(f"{given.address}/{given.prefix}") for given in allocated.addresses),
         routes=tuple(routes.values()),
