@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol, cast
@@ -121,9 +122,13 @@ class _Calls:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._open.add(task)
         try:
-            answer = await self._answer(reader, writer, started=monotonic())
-            if answer is not None:
-                await send(writer, answer)
+            call = _Call(started=monotonic())
+            answer = await self._answer(reader, writer, call)
+            try:
+                if answer is not None:
+                    await send(writer, answer)
+            finally:
+                call.record()  # not before: the runtime waits
         finally:
             self._open.discard(task)
             writer.transport.abort()  # everything was sent, or nobody takes it
@@ -142,30 +147,27 @@ class _Calls:
             await asyncio.wait(self._open, timeout=_UNWIND_S)
 
     async def _answer(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, started: float
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: "_Call"
     ) -> bytes | None:
-        """The frame to send back; None when nobody waits for one."""
-        stdin, request = b"", None
+        """The frame to send back; None when nobody waits for one. What `call` is to tell is noted there."""
+        stdin = b""
         try:
             self._admit(writer)
             env, stdin = await receive(reader)
-            request = parse(env, stdin)
-            result = await self._handle(request, reader, started)
+            call.request = request = parse(env, stdin)
+            call.result = result = await self._handle(request, reader, call.started)
             stdout = b""
             if result is not None:
                 before = None if request.conf.delegated else request.conf.prevResult
                 stdout = encode(render(result, request.conf.cniVersion, before))
-            answer = wire.encode_answer(0, stdout)
+            return wire.encode_answer(0, stdout)
         except CallerGoneError:
-            _record(request, started, "the caller is gone")
+            call.failure = "the caller is gone"
             return None
         except Exception as error:
-            failure = from_exception(error)
-            foreseen = isinstance(error, (CniError, ServiceError))
-            _record(request, started, failure, cause=None if foreseen else error)
+            call.failure = failure = from_exception(error)
+            call.cause = None if isinstance(error, (CniError, ServiceError)) else error
             return wire.encode_answer(1, encode(render_error(failure, asked_version(stdin))))
-        _record(request, started, None)
-        return answer
 
     def _admit(self, writer: asyncio.StreamWriter) -> None:
         uid = peer_uid(writer)
@@ -217,23 +219,29 @@ class _Calls:
             work.exception()  # seen: whoever still waits for it reports it
 
 
-def _record(
-    request: CniRequest | None,
-    started: float,
-    failure: CniError | str | None,
-    cause: Exception | None = None,
-) -> None:
-    """One line for each call, with a traceback where `cause` is given."""
-    about: dict[str, Any] = {"ms": round((monotonic() - started) * 1000, 1)}
-    if request is not None:
-        about |= {
-            "request": str(request.command),
-            "container_id": request.container_id,
-            "ifname": request.ifname,
-            "network": request.network,
-            "owner": request.owner,
-        }
-    if failure is None:
+@dataclass(slots=True)
+class _Call:
+    """What the log tells of one call: one line, with a traceback where there is a `cause`."""
+
+    started: float
+    request: CniRequest | None = None
+    result: CniResult | None = None
+    failure: CniError | str | None = None
+    cause: Exception | None = None
+
+    def record(self) -> None:
+        about: dict[str, Any] = {"ms": round((monotonic() - self.started) * 1000, 1)}
+        if self.request is not None:
+            about |= {
+                "request": str(self.request.command),
+                "container_id": self.request.container_id,
+                "ifname": self.request.ifname,
+                "network": self.request.network,
+                "owner": self.request.owner,
+            }
+        if self.failure is not None:
+            _log.warning("CNI call failed", **about, error=str(self.failure), exc_info=self.cause)
+            return
+        if self.result is not None:
+            about["address"] = [str(item.address.ip) for item in self.result.ips]
         _log.info("CNI call", **about)
-    else:
-        _log.warning("CNI call failed", **about, error=str(failure), exc_info=cause)

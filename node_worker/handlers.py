@@ -103,7 +103,6 @@ class Handlers:
                         await parts.journal.run(attachments.begin, draft)
                     plan, allocated = await self._attach(request, draft, network, pod)
                 undo.pop_all()
-        log.info("pod attached", **_about(request, parts.node), address=_texts(plan))
         if request.conf.delegated:
             return delegated_result(plan, allocated)
         return result(plan, allocated, pod.path)
@@ -384,7 +383,3 @@ def _about(request: CniRequest, node: str) -> dict[str, str]:
         "network": request.network,
         "owner": request.owner,
     }
-
-
-def _texts(plan: EndpointPlan) -> list[str]:
-    return [str(address.ip) for address in plan.addresses]

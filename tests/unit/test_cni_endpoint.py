@@ -70,12 +70,28 @@ async def test_a_cancellation_out_of_nowhere_is_try_again(path: Path) -> None:
         assert "was stopped" in document["msg"]
 
 
-async def test_a_call_is_logged_with_the_network_that_was_wished_for(path: Path) -> None:
+async def test_a_call_is_logged_with_the_network_that_was_wished_for_and_what_it_got(path: Path) -> None:
     runtime = {ANNOTATIONS: {"moorage.io/network": "test"}}
     with capture_logs() as logs:
         async with serve(path, FakeHandler()):
             await ask(path, runtimeConfig=runtime)
-    assert [line["network"] for line in logs] == ["test"]
+            await ask(path, "DEL", runtimeConfig=runtime)
+    assert [line["network"] for line in logs] == ["test", "test"]
+    assert [line.get("address") for line in logs] == [["10.20.0.5"], None]
+
+
+async def test_a_call_is_logged_also_where_nobody_takes_its_answer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("cni.endpoint.send", refuse)
+    with capture_logs() as logs:
+        async with serve(path, FakeHandler()):
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                await ask(path)
+    assert [(line["event"], line["request"]) for line in logs] == [("CNI call", "ADD")]
 
 
 async def test_an_unforeseen_error_is_logged_once_with_its_traceback_and_a_business_no_without(

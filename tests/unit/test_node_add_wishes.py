@@ -4,7 +4,6 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from cni.wishes import ANNOTATIONS
 from node_worker.plan import bridge_name
@@ -48,8 +47,7 @@ async def test_a_pod_without_wishes_asks_for_nothing_in_particular(
 async def test_a_pod_is_attached_to_the_network_it_wishes_for(path: Path, host: FakeHost) -> None:
     allocator = FakeAllocator(present("test"))  # the configuration's own network need not be there
     async with node(path, allocator, host) as worker:
-        with capture_logs() as logs:
-            await worker.handlers.add(call(runtimeConfig=TEST))
+        await worker.handlers.add(call(runtimeConfig=TEST))
         assert await rows(worker) == [], "none of prod"
         (row,) = await rows(worker, "test")
         await worker.handlers.delete(call("DEL", runtimeConfig=TEST))
@@ -57,7 +55,6 @@ async def test_a_pod_is_attached_to_the_network_it_wishes_for(path: Path, host: 
         assert await rows(worker, "test") == []
     (asked,) = allocator.of(AddressAllocate)
     assert (asked.network, row.bridge) == ("test", bridge_name("test"))
-    assert [line["network"] for line in logs if line["event"] == "pod attached"] == ["test"]
     assert [release.network for release in allocator.of(AddressRelease)] == ["test"]
 
 
