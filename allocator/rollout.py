@@ -2,9 +2,13 @@
 
     creating --all ready--> active
     creating --a node refused, or the deadline passed--> deleting --all removed, or the deadline--> deleted
-    active --updated--> active, as another version that the nodes report on
+    the same, where the create is to keep going--> active, or failed where no node has it
+    failed --a node has it--> active
+    active, failed --updated--> the same, as another version that the nodes report on
+    active, failed --deleted--> deleting --all removed--> deleted
 
-The answer of a failed create is stored when it fails and sent once the other nodes have taken it back.
+The answer of a failed create is stored when it fails and sent once the other nodes have taken it back. What
+was ever in use is `deleting` for as long as a node may still have it: nobody gets its addresses anew before.
 """
 
 from datetime import timedelta
@@ -49,25 +53,30 @@ def report(work: Work, network: Network, request: NodeReport, user_id: str) -> N
 
 def settle(work: Work, network: Network, user_id: str) -> None:
     """Move the network on if no node is awaited any more."""
-    if network.state not in ("creating", "active", "deleting"):
+    if network.state == "deleting" and not _is_rollback(work, network):
+        if nodes.removing(work.connection, network.id) == 0:
+            _finish_removal(work, network, user_id)
         return
     results = node_results(work.connection, network.id)
+    if network.state == "failed" and any(result.state == "ready" for result in results):
+        network = _activate(work, network, user_id)
     if any(result.state == "pending" for result in results):
         return
     if network.state == "deleting":
-        _finish_rollback(work, network, user_id)
-    elif network.state == "active":
-        _answer_update(work, network)
-    elif any(result.state == "error" for result in results):
-        _roll_back(work, network, results, user_id)
-    else:
-        _activate(work, network, user_id)
+        _finish_removal(work, network, user_id)
+    elif network.state in ("active", "failed"):
+        _answer_jobs(work, network)
+    elif network.state == "creating":
+        _end_creation(work, network, results, user_id)
 
 
 def expire(work: Work, network: Network, user_id: str) -> None:
     """The job's deadline passed: the nodes that are still awaited count as failed."""
     if network.state == "deleting":
-        _finish_rollback(work, network, user_id)
+        if _is_rollback(work, network):
+            _finish_removal(work, network, user_id)
+        else:
+            _answer_jobs(work, network)
         return
     error = ErrorBody(
         code=Code.TIMEOUT,
@@ -87,17 +96,40 @@ def expire(work: Work, network: Network, user_id: str) -> None:
     settle(work, network, user_id)
 
 
-def _activate(work: Work, network: Network, user_id: str) -> None:
+def take_back(work: Work, network: Network) -> None:
+    """Have every node remove a network that was in use; those that are away, when they come back."""
+    version = work.next_version(network.version)
+    networks.set_state(work.connection, network.id, "deleting", version, work.now)
+    names = nodes.start_removal(work.connection, network.id, version)
+    _notify(work, work.reload(network.name), names)
+
+
+def _is_rollback(work: Work, network: Network) -> bool:
+    """Whether the network is taken back because its create failed: no pod was ever on it."""
+    return requests.is_answered(work.connection, network.id)
+
+
+def _end_creation(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:
+    failures = [result for result in results if result.state == "error"]
+    if failures and not requests.keeps_going(work.connection, network.id):
+        _roll_back(work, network, results, user_id)
+    elif failures and len(failures) == len(results):
+        networks.set_state(work.connection, network.id, "failed", network.version, work.now)
+        details = {"kept": True, "nodes": [result.model_dump(mode="json") for result in results]}
+        work.record(network.id, "network.failed", user_id, details=details)
+        _answer_jobs(work, work.reload(network.name))
+    else:
+        _answer_jobs(work, _activate(work, network, user_id))
+
+
+def _activate(work: Work, network: Network, user_id: str) -> Network:
     networks.set_state(work.connection, network.id, "active", network.version, work.now)
     work.record(network.id, "network.active", user_id)
-    active = work.reload(network.name)
-    answer = succeeded(network_view(work.connection, active))
-    work.answered = True
-    requests.settle(work.connection, network.id, answer, deadline=None)
+    return work.reload(network.name)
 
 
-def _answer_update(work: Work, network: Network) -> None:
-    """Tell whoever changed a live network how each node took it. Nodes that failed try again."""
+def _answer_jobs(work: Work, network: Network) -> None:
+    """Tell whoever waits for the network how each node took it. Nodes that failed try again."""
     if requests.open_deadline(work.connection, network.id) is not None:
         answer = succeeded(network_view(work.connection, network))
         work.answered = True
@@ -129,14 +161,16 @@ def _roll_back(work: Work, network: Network, results: tuple[NodeResult, ...], us
     _notify(work, work.reload(network.name), names)
 
 
-def _finish_rollback(work: Work, network: Network, user_id: str) -> None:
+def _finish_removal(work: Work, network: Network, user_id: str) -> None:
     """Leave the tombstone: name, version and history. Nodes that were away still get told to remove it."""
     networks.clear(work.connection, network.id)
     networks.set_state(work.connection, network.id, "deleted", network.version, work.now)
     work.record(network.id, "network.deleted", user_id)
     work.answered = True
-    requests.close(work.connection, network.id)
     work.forget(network.name)
+    tombstone = work.find_network(network.name)
+    assert tombstone is not None  # noqa: S101  its row stays for good
+    requests.close(work.connection, network.id, succeeded(network_view(work.connection, tombstone)))
 
 
 def _notify(work: Work, network: Network, names: list[str]) -> None:

@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy import Connection
 
 from allocator.database import Database
-from allocator.handlers import addresses, networks, nodes, operating, pools, queries
+from allocator.handlers import addresses, deletion, networks, nodes, operating, pools, queries
 from allocator.handlers.administrative import once
 from allocator.loading import load_requests
 from allocator.memory import Memory
@@ -31,7 +31,7 @@ from schemas.address import (
 from schemas.errors import ServiceError
 from schemas.history import HistoryList
 from schemas.message import Message, Request
-from schemas.network import NetworkCreate, NetworkList, NetworkShow, NetworkUpdate
+from schemas.network import NetworkCreate, NetworkDelete, NetworkList, NetworkShow, NetworkUpdate
 from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
 
@@ -49,6 +49,7 @@ _IN_BULK: Mapping[type[Request], Handle] = {
 _ONE_BY_ONE: Mapping[type[Request], Handle] = {
     NetworkCreate: networks.create,
     NetworkUpdate: networks.update,
+    NetworkDelete: deletion.delete,
     PoolCreate: once(pools.create),
     PoolResize: once(pools.resize),
     PoolUpdate: once(pools.update),

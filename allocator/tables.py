@@ -241,6 +241,7 @@ requests = Table(
     Column("has_waiters", SmallInteger, nullable=False),
     Column("deadline", TIME, nullable=True),
     Column("created_at", TIME, nullable=False),
+    Column("keep_going", SmallInteger, nullable=False, server_default="0"),
     Index("ix_requests_network", "network_id", "created_at"),
     Index("ix_requests_deadline", "deadline"),
     Index("ix_requests_waiters", "has_waiters", "created_at"),

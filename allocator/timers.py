@@ -47,6 +47,8 @@ class Timers:
         try:
             for name in self._database.run(_overdue):
                 self._database.run(partial(_expire, name=name)).tell(self._after_commit)
+            for name in self._database.run(nodes.removed):
+                self._database.run(partial(_settle, name=name)).tell(self._after_commit)
             expire(self._database, self._after_commit)
             # An allocator that has just started has not had the time to hear of anybody.
             if self._clock() - self._serving_since > LOST_AFTER_S:
@@ -68,6 +70,15 @@ def _expire(connection: Connection, name: str) -> Committed:
     # Another allocator may have been faster: look again now that the row is locked.
     if network is not None and name in requests.overdue(connection, work.now, _AT_ONCE):
         rollout.expire(work, network, _USER)
+    return work.finish()
+
+
+def _settle(connection: Connection, name: str) -> Committed:
+    """A node that had to remove the network was declared off, or forgotten."""
+    work = Work(connection)
+    network = work.find_network(name)
+    if network is not None:
+        rollout.settle(work, network, _USER)
     return work.finish()
 
 

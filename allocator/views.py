@@ -20,6 +20,7 @@ _SAME = ("address", "state", "owner", "mac", "ifname", "node", "container_id", "
 def network_view(connection: Connection, network: Network, *, with_nodes: bool = True) -> NetworkView:
     """The network, how many of its addresses are used and, if asked for, its state node by node."""
     parts = pools.network_ranges(connection, network.id)
+    counts = nodes.rollout_counts(connection, network.id)
     return NetworkView(
         network=network.name,
         definition=network.definition,
@@ -28,6 +29,7 @@ def network_view(connection: Connection, network: Network, *, with_nodes: bool =
         total=sum(part.size for part in parts),
         used=sum(part.used for part in parts),
         nodes=node_results(connection, network.id) if with_nodes else (),
+        node_counts=counts,
     )
 
 

@@ -1,6 +1,6 @@
 """One unit of work: a transaction over a batch of requests, its locks, and what follows its commit."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from allocator.ledger import Ledger
 from allocator.memory import Memory, Remembered
 from allocator.model import Allocation, Network, next_number
-from allocator.store import epochs, history, ledger, networks, premises
+from allocator.store import allocations, epochs, history, ledger, networks, premises
 from allocator.store.networks import Locked
 from allocator.store.premises import Premise
 from allocator.store.reads import Reads
@@ -243,6 +243,24 @@ class Work:
         }
         row.update(fields)
         self._rows.append(row)
+
+    def release_all(self, network: Network, user_id: str, details: Mapping[str, Any]) -> None:
+        """Take every address of a network from whoever holds it, with a history row each."""
+        self.flush()
+        count = sum(allocations.count_held(self.connection, network.id).values())
+        if count:
+            before = next_number(self._seqs[network.id], self.epoch) - 1
+            self._seqs[network.id] = before + count
+            history.append_released(
+                self.connection,
+                network.id,
+                before,
+                now=self.now,
+                user_id=user_id,
+                actor=self.actor,
+                details=details,
+            )
+        allocations.forget_all(self.connection, network.id)
 
     def record_address(
         self, event: EventName, row: Allocation, user_id: str, pool: str, **fields: Any

@@ -1,138 +1,25 @@
-"""`moorage network create|update|list|show`."""
+"""`moorage network list|show`, and what changes networks (`network_changes.py`)."""
 
-from typing import Annotated, Any, Literal
-from uuid import uuid4
+from typing import Annotated
 
 import typer
 
-from console.changes import ActorOption, ExpectedVersionOption
+from console import network_changes
 from console.network_table import draw_network, draw_networks
-from console.output import OutputOption, say, show
-from console.owners import EverybodyOption, OwnersOption, new_owners
-from console.session import EXIT_CODES, LimitOption, RequestIdOption, asking
-from schemas.errors import Code, ServiceError
-from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkShow, NetworkUpdate, NetworkView
+from console.output import OutputOption, show
+from console.session import EXIT_CODES, LimitOption, asking
+from schemas.network import NetworkList, NetworkPage, NetworkShow, NetworkView
 
-HELP = "Networks: create, update, list, show."
-
-_ROLLBACK_S = 20
-"""A failed create is answered when the nodes have taken it back: up to so many seconds after the deadline."""
-
-_SETTLING_S = 5
-"""An update is answered at its deadline, in whatever state the nodes are: up to so many seconds later."""
+HELP = "Networks: create, update, delete, list, show."
 
 _Network = Annotated[str, typer.Argument(metavar="NAME", help="the network's name")]
-_Subnets = Annotated[
-    list[str],
-    typer.Option(
-        metavar="CIDR",
-        help="with or without its gateway: 10.20.0.0/24,gateway=10.20.0.1; repeat for more",
-    ),
-]
-_NewSubnets = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="CIDR",
-        help="a further subnet, with or without its gateway: 10.21.0.0/24,gateway=10.21.0.1; repeat for more",
-    ),
-]
-_Uplink = Annotated[
-    str | None, typer.Option(help="the nodes' interface that joins the network, such as eth1")
-]
-_Mtu = Annotated[int, typer.Option(help="largest packet, in bytes")]
-_Owners = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="who may have addresses, such as 'shop/*'; repeat for more (default: everybody)",
-    ),
-]
-_Driver = Annotated[Literal["bridge"], typer.Option(help="how nodes make the network")]
-_Deadline = Annotated[float, typer.Option(help="how long the nodes have, in seconds")]
 
 
 def register(group: typer.Typer) -> None:
     """Add the commands to `group`."""
-    for command in (create, update, list_, show_):
+    network_changes.register(group)
+    for command in (list_, show_):
         group.command(command.__name__.rstrip("_"), epilog=EXIT_CODES)(command)
-
-
-def create(  # noqa: PLR0913, PLR0917  one argument for each option
-    ctx: typer.Context,
-    network: _Network,
-    subnet: _Subnets,
-    uplink: _Uplink = None,
-    mtu: _Mtu = 1500,
-    owner: _Owners = None,
-    driver: _Driver = "bridge",
-    deadline: _Deadline = 30,
-    actor: ActorOption = None,
-    request_id: RequestIdOption = None,
-    output: OutputOption = "table",
-) -> None:
-    """Create a network on every ready node and wait until each has reported.
-
-    If one node refuses, the network is taken back from all nodes.
-
-    A network that exists already with the same definition is a success.
-    """
-    attempt = request_id or str(uuid4())
-    with asking(ctx, output, request_id=attempt) as session:
-        request = NetworkCreate(
-            request_id=attempt,
-            actor=actor,
-            network=network,
-            driver={"type": driver, "uplink": uplink},
-            subnets=tuple(_subnet("--subnet", text) for text in subnet),
-            mtu=mtu,
-            owners=tuple(owner or ()),
-            deadline_s=deadline,
-        )
-        view = session.ask(
-            request,
-            NetworkView,
-            longer_s=deadline + _ROLLBACK_S,
-            doing=f"Waiting for the nodes to make network {network}, {deadline:g} s at most",
-        )
-        show(view, output, draw_network)
-
-
-def update(  # noqa: PLR0913, PLR0917  one argument for each option
-    ctx: typer.Context,
-    network: _Network,
-    add_subnet: _NewSubnets = None,
-    owner: OwnersOption = None,
-    everybody: EverybodyOption = False,
-    deadline: _Deadline = 30,
-    expected_version: ExpectedVersionOption = None,
-    actor: ActorOption = None,
-    request_id: RequestIdOption = None,
-    output: OutputOption = "table",
-) -> None:
-    """Add subnets to a network or change whom it allows, and wait until each ready node has reported.
-
-    Addresses that owners hold stay theirs. The network stays active on every node: where one fails, it
-    tries again by itself, and this ends with exit code 1.
-    """
-    attempt = request_id or str(uuid4())
-    with asking(ctx, output, request_id=attempt) as session:
-        request = NetworkUpdate(
-            request_id=attempt,
-            actor=actor,
-            network=network,
-            expected_version=expected_version,
-            add_subnets=tuple(_subnet("--add-subnet", text) for text in add_subnet or ()),
-            owners=new_owners(owner, everybody),
-            deadline_s=deadline,
-        )
-        view = session.ask(
-            request,
-            NetworkView,
-            longer_s=deadline + _SETTLING_S,
-            doing=f"Waiting for the nodes to follow network {network}, {deadline:g} s at most",
-        )
-        show(view, output, draw_network)
-        _tell_who_lags(view)
 
 
 def list_(ctx: typer.Context, limit: LimitOption = None, output: OutputOption = "table") -> None:
@@ -146,34 +33,3 @@ def show_(ctx: typer.Context, network: _Network, output: OutputOption = "table")
     """Show one network with its state node by node."""
     with asking(ctx, output) as session:
         show(session.ask(NetworkShow(network=network), NetworkView), output, draw_network)
-
-
-def _tell_who_lags(view: NetworkView) -> None:
-    """What to do about nodes that have not followed; exit code 1 where one failed."""
-    states = [result.state for result in view.nodes]
-    failed, late = states.count("error"), states.count("pending")
-    if late:
-        say(f"{late} of {len(states)} nodes have not reported yet. They follow as soon as they are back.")
-    if failed:
-        say(
-            f"Network {view.network} stays active, but {failed} of {len(states)} nodes failed to follow. "
-            "Mend what their errors name: they try again by themselves. "
-            f"`moorage network show {view.network}` tells when all are ready.",
-            style="red",
-        )
-        raise typer.Exit(1)
-
-
-def _subnet(option: str, text: str) -> dict[str, Any]:
-    """`CIDR[,gateway=ADDRESS]` as a subnet's fields; their values are checked by the request."""
-    cidr, *settings = text.split(",")
-    fields = {"cidr": cidr.strip()}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        if name.strip() != "gateway" or "gateway" in fields:
-            raise ServiceError(
-                Code.INVALID_REQUEST,
-                f"{option} {text}: write CIDR or CIDR,gateway=ADDRESS: 10.20.0.0/24,gateway=10.20.0.1",
-            )
-        fields["gateway"] = value.strip()
-    return fields

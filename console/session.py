@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from broker.rpc import rpc_client
 from console.failure import show_failure
 from console.output import Output, say, stderr
+from console.rollout_bar import rollout_bar
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Page, Query, Request
+from schemas.network import NetworkView
 from schemas.validation import explain
 
 EXIT_CODES = ("Exit codes" + (__doc__ or "").partition("Exit codes")[2].rstrip()).replace("\n", "  \n")
@@ -104,6 +106,10 @@ class Session:
         with _spinner(doing):
             return asyncio.run(self._one(request, answer, longer_s))
 
+    def ask_nodes(self, request: Request, network: str, *, longer_s: float, doing: str) -> NetworkView:
+        """As `ask`, for a change that the nodes carry out, with a bar over them meanwhile."""
+        return asyncio.run(self._one(request, NetworkView, longer_s, network, doing))
+
     def ask_pages(self, query: Query, answer: type[Paged], rows: str, limit: int | None) -> Paged:
         """All pages of `query` joined into one, or the first `limit` rows of them.
 
@@ -115,16 +121,28 @@ class Session:
             say(f"There are more than these {len(getattr(page, rows))}: raise --limit or leave it out.")
         return page
 
-    async def _one(self, request: Request, answer: type[Expected], longer_s: float) -> Expected:
+    async def _one(
+        self,
+        request: Request,
+        answer: type[Expected],
+        longer_s: float,
+        network: str | None = None,
+        doing: str = "",
+    ) -> Expected:
         async with self._connect(self._url(), name="console") as asker:
-            try:
-                return _checked(await asker.ask(request, timeout_s=self._settings.timeout_s), answer)
-            except ServiceError as error:
-                if error.code != Code.TIMEOUT or not longer_s:
-                    raise
-            # It was sent and is being worked on: asked again, we join those who wait for its answer.
-            # One long wait instead would also wait that long for a broker that is not there.
-            return _checked(await asker.ask(request, timeout_s=longer_s), answer)
+            bar = rollout_bar(asker, network, doing) if network is not None else nullcontext()
+            async with bar:
+                return _checked(await self._patiently(asker, request, longer_s), answer)
+
+    async def _patiently(self, asker: Asker, request: Request, longer_s: float) -> Message:
+        try:
+            return await asker.ask(request, timeout_s=self._settings.timeout_s)
+        except ServiceError as error:
+            if error.code != Code.TIMEOUT or not longer_s:
+                raise
+        # It was sent and is being worked on: asked again, we join those who wait for its answer.
+        # One long wait instead would also wait that long for a broker that is not there.
+        return await asker.ask(request, timeout_s=longer_s)
 
     async def _pages(self, query: Query, answer: type[Paged], rows: str, limit: int | None) -> Paged:
         found: list[Message] = []

@@ -13,6 +13,7 @@ EventName = Literal[
     "network.active",
     "network.updated",
     "network.failed",
+    "network.deleting",
     "network.deleted",
     "pool.created",
     "pool.resized",

@@ -1,5 +1,6 @@
 """Networks: their definition, the request that creates one, and what is known of one."""
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -8,6 +9,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from schemas.errors import ErrorBody
 from schemas.fields import Address, Cidr, Ifname, NetworkName, NodeName, OwnerPattern
 from schemas.message import PAGE_LIMIT, Administrative, Message, Page, Query
+
+MTU = Field(ge=1280, le=65535)
+"""In bytes; 1280 is the least that IPv6 takes (RFC 8200 section 5)."""
+_Deadline = Field(default=30, ge=1, le=600)
 
 NetworkState = Literal["creating", "active", "failed", "deleting", "deleted"]
 RolloutState = Literal["pending", "ready", "error", "removed"]
@@ -66,7 +71,7 @@ class NetworkDefinition(Message):
 
     driver: Driver = Field(default_factory=BridgeDriver)
     subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=16)
-    mtu: int = Field(default=1500, ge=1280, le=65535)
+    mtu: Annotated[int, MTU] = 1500
     owners: tuple[OwnerPattern, ...] = Field(default=(), max_length=256)
 
     @model_validator(mode="after")
@@ -87,7 +92,10 @@ class NodeResult(Message):
 
 
 class NetworkView(Message):
-    """A network as people see it. `version` grows with every change."""
+    """A network as people see it. `version` grows with every change.
+
+    `node_counts` is how many nodes are in each state, also where `nodes` was not asked for.
+    """
 
     network: NetworkName
     definition: NetworkDefinition
@@ -96,20 +104,26 @@ class NetworkView(Message):
     total: int = 0
     used: int = 0
     nodes: tuple[NodeResult, ...] = ()
+    node_counts: Mapping[RolloutState, int] = Field(default_factory=dict)
 
 
 class NetworkCreate(NetworkDefinition, Administrative):
     """Create a network on every ready node. Answered when all have reported, or at the deadline.
+
+    With `keep_going` it is kept on the nodes that could make it: the answer's `nodes` say who failed, and
+    those try again by themselves. It is `failed` as long as no node has it.
 
     Errors: `network_exists` (another definition under this name), `rollout_failed` (with each node's own
     error; the network was taken back everywhere).
     """
 
     NAME: ClassVar[str] = "network.create"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = NetworkView
 
     network: NetworkName
-    deadline_s: float = Field(default=30, ge=1, le=600)
+    keep_going: bool = False
+    deadline_s: float = _Deadline
 
     @property
     def definition(self) -> NetworkDefinition:
@@ -120,27 +134,58 @@ class NetworkCreate(NetworkDefinition, Administrative):
 
 
 class NetworkUpdate(Administrative):
-    """Add subnets to a network, or change which owners it allows; what is None stays as it is.
+    """Add subnets to a network, change its MTU or which owners it allows; what is None stays as it is.
 
-    Addresses that owners hold stay theirs. Answered when every ready node has reported, or at the deadline:
-    the network stays active and the answer's `nodes` say who failed. A stale `expected_version` is refused.
+    Addresses that owners hold stay theirs, and pods that run keep the MTU they began with. Answered when
+    every ready node has reported, or at the deadline: the network stays active and the answer's `nodes` say
+    who failed. A stale `expected_version` is refused.
 
     Errors: `network_unknown`, `network_not_ready`, `version_conflict`, `subnet_conflict`.
     """
 
     NAME: ClassVar[str] = "network.update"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = NetworkView
 
     network: NetworkName
     expected_version: int | None = None
     add_subnets: tuple[Subnet, ...] = Field(default=(), max_length=16)
     owners: tuple[OwnerPattern, ...] | None = Field(default=None, max_length=256)
-    deadline_s: float = Field(default=30, ge=1, le=600)
+    mtu: Annotated[int, MTU] | None = None
+    deadline_s: float = _Deadline
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if not self.add_subnets and self.owners is None:
-            raise ValueError("nothing to change: add subnets or name the owners")
+        if not self.add_subnets and self.owners is None and self.mtu is None:
+            raise ValueError("nothing to change: add subnets, set the MTU or name the owners")
+        return self
+
+
+class NetworkDelete(Administrative):
+    """Take a network away from every node, with its pools and addresses; its history stays.
+
+    Refused while addresses are attached or wait for their owners. With `force` they are released, each with
+    a history row that keeps `reason`, and pods that run lose their endpoint. Answered when every ready node
+    has reported, or at the deadline. The network is `deleting` until all of them have removed it; one that
+    is away removes it when it comes back.
+
+    Errors: `network_unknown`, `network_not_ready` (it is being created), `version_conflict`,
+    `network_in_use` (with the first holders; also where a node that is lost has pods on it).
+    """
+
+    NAME: ClassVar[str] = "network.delete"
+    ANSWER: ClassVar[type[Message]] = NetworkView
+
+    network: NetworkName
+    expected_version: int | None = None
+    force: bool = False
+    reason: str | None = Field(default=None, min_length=1, max_length=500)
+    deadline_s: float = _Deadline
+
+    @model_validator(mode="after")
+    def _explained(self) -> Self:
+        if self.force and self.reason is None:
+            raise ValueError("reason: say why addresses that are held are released by force")
         return self
 
 
@@ -161,9 +206,11 @@ class NetworkList(Query):
 
 
 class NetworkShow(Query):
-    """One network with its state node by node. Errors: `network_unknown`."""
+    """One network with its state node by node, or how many are in which. Errors: `network_unknown`."""
 
     NAME: ClassVar[str] = "network.show"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = NetworkView
 
     network: NetworkName
+    with_nodes: bool = True

@@ -17,13 +17,14 @@ from schemas.address import (
 )
 from schemas.history import HistoryList
 from schemas.message import Query, Request
-from schemas.network import NetworkCreate, NetworkList, NetworkShow, NetworkUpdate
+from schemas.network import NetworkCreate, NetworkDelete, NetworkList, NetworkShow, NetworkUpdate
 from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
 
 _ALL: tuple[type[Request], ...] = (
     NetworkCreate,
     NetworkUpdate,
+    NetworkDelete,
     PoolCreate,
     PoolResize,
     PoolUpdate,
@@ -57,7 +58,7 @@ Role = Literal["node", "producer", "operator", "console"]
 
 _OWN = frozenset({"address.allocate", "address.release", "address.quarantine", "node.report"})
 _NODE = _OWN | {"node.sync", "node.heartbeat"}
-_NETWORKS = frozenset({"network.create", "network.update"})
+_NETWORKS = frozenset({"network.create", "network.update", "network.delete"})
 _POOLS = frozenset({"pool.create", "pool.resize", "pool.update", "pool.delete"})
 _PRODUCER = _NETWORKS | _POOLS | {"address.reserve", "address.rebind"} | QUERIES
 _OPERATOR = _PRODUCER | {"address.release_by_operator", "node.fence", "node.remove"} | _OWN

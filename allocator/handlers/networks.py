@@ -13,7 +13,7 @@ from allocator.views import network_view
 from allocator.work import Work
 from broker.outcome import DEFERRED, Delivery, Outcome, Reply
 from schemas.errors import Code, ServiceError
-from schemas.network import NetworkCreate, NetworkDefinition, NetworkUpdate
+from schemas.network import NetworkCreate, NetworkDefinition, NetworkDelete, NetworkUpdate
 from schemas.pool import DEFAULT_POOL, PoolSettings
 from schemas.validation import explain
 
@@ -30,7 +30,8 @@ def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
     if network.state == "deleting":  # whatever its definition is, its name will be free
         raise ServiceError(
             Code.NETWORK_NOT_READY,
-            f"network {network.name} is being taken back from the nodes; try again in a moment",
+            f"network {network.name} is being taken back from the nodes; its name is free once all have "
+            f"removed it (`moorage network show {network.name}`)",
             network=network.name,
             state=network.state,
         )
@@ -39,7 +40,7 @@ def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
     if network.state == "creating":
         # One job, one deadline: an impatient second caller must not fail what the first one waits for.
         deadline = requests.open_deadline(work.connection, network.id)
-        _add_job(request, delivery, work, network.id, deadline)
+        add_job(request, delivery, work, network.id, deadline)
         return DEFERRED
     view = network_view(work.connection, network)
     requests.add(work.connection, network.id, request, work.now, answer=succeeded(view))
@@ -59,7 +60,7 @@ def _start(request: NetworkCreate, delivery: Delivery, work: Work, tombstone: Ne
     pool_id = pools.add(work.connection, network_id, DEFAULT_POOL, "shared", PoolSettings(), version)
     parts = [part for subnet in definition.subnets for part in initial_ranges(subnet, pool_id)]
     pools.add_ranges(work.connection, network_id, parts)
-    _add_job(request, delivery, work, network_id, None)
+    add_job(request, delivery, work, network_id, None)
     details = {"definition": definition.model_dump(mode="json")}
     work.record(network_id, "network.created", delivery.user_id, actor=request.actor, details=details)
     rollout.start(work, work.reload(request.network), delivery.user_id)
@@ -74,7 +75,7 @@ def update(request: NetworkUpdate, delivery: Delivery, work: Work) -> Outcome:
     known = earlier(request, delivery, work)
     if known is not None:
         return known
-    if network.state != "active":
+    if network.state not in ("active", "failed"):
         raise ServiceError(
             Code.NETWORK_NOT_READY,
             f"network {network.name} is {network.state}; change it once it is active",
@@ -90,7 +91,7 @@ def update(request: NetworkUpdate, delivery: Delivery, work: Work) -> Outcome:
         default = next(pool for pool in network.pools if pool.is_default)
         parts = [part for subnet in request.add_subnets for part in initial_ranges(subnet, default.id)]
         pools.add_ranges(work.connection, network.id, parts)
-    _add_job(request, delivery, work, network.id, None)
+    add_job(request, delivery, work, network.id, None)
     details = {"definition": definition.model_dump(mode="json")}
     work.record(network.id, "network.updated", delivery.user_id, actor=request.actor, details=details)
     rollout.start(work, work.reload(network.name), delivery.user_id)
@@ -101,8 +102,9 @@ def _changed(network: Network, request: NetworkUpdate) -> NetworkDefinition:
     before = network.definition
     owners = before.owners if request.owners is None else request.owners
     subnets = before.subnets + request.add_subnets
+    mtu = before.mtu if request.mtu is None else request.mtu
     try:
-        return NetworkDefinition(driver=before.driver, subnets=subnets, mtu=before.mtu, owners=owners)
+        return NetworkDefinition(driver=before.driver, subnets=subnets, mtu=mtu, owners=owners)
     except ValidationError as error:
         raise ServiceError(
             Code.SUBNET_CONFLICT,
@@ -112,13 +114,14 @@ def _changed(network: Network, request: NetworkUpdate) -> NetworkDefinition:
         ) from error
 
 
-def _add_job(
-    request: NetworkCreate | NetworkUpdate,
+def add_job(
+    request: NetworkCreate | NetworkUpdate | NetworkDelete,
     delivery: Delivery,
     work: Work,
     network_id: int,
     deadline: datetime | None,
 ) -> None:
+    """Have the sender answered when the network is settled, at its or the given deadline at the latest."""
     requests.add(
         work.connection,
         network_id,
@@ -127,6 +130,7 @@ def _add_job(
         answer=None,
         waiters=waiters(delivery),
         deadline=deadline or work.now + timedelta(seconds=request.deadline_s),
+        keep_going=isinstance(request, NetworkCreate) and request.keep_going,
     )
 
 

@@ -45,8 +45,8 @@ def network_list(query: NetworkList, connection: Connection) -> NetworkPage:
 
 
 def network_show(query: NetworkShow, connection: Connection) -> NetworkView:
-    """One network with its nodes."""
-    return network_view(connection, _network(connection, query.network))
+    """One network with its nodes, or how many are in which state."""
+    return network_view(connection, _network(connection, query.network), with_nodes=query.with_nodes)
 
 
 def pool_list(query: PoolList, connection: Connection) -> PoolPage:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, func, or_, select
 
 from allocator import tables as t
 from allocator.model import Allocation
@@ -200,6 +200,38 @@ def shown(connection: Connection, network: str, address: IPAddress) -> tuple[All
         return None
     *columns, pool, policy = found
     return Allocation(*columns), pool, policy
+
+
+def held_in(connection: Connection, network_id: int, limit: int) -> list[Allocation]:
+    """Up to `limit` addresses of a network that are attached or wait for their owner, ascending."""
+    a = t.allocations.c
+    statement = rows().where(a.network_id == network_id, a.state.in_(("attached", "waiting")))
+    return read(connection.execute(statement.order_by(a.address).limit(limit)))
+
+
+def count_held(connection: Connection, network_id: int) -> dict[str, int]:
+    """How many addresses of a network are in each state in which somebody holds them."""
+    a = t.allocations.c
+    statement = select(a.state, func.count()).where(a.network_id == network_id, a.state.in_(HELD))
+    return {state: count for state, count in connection.execute(statement.group_by(a.state))}
+
+
+def attached_nodes(connection: Connection, network_id: int) -> dict[str, str]:
+    """The nodes with attachments in a network, and the state of each: `removed` where there is none."""
+    a = t.allocations.c
+    statement = (
+        select(a.node, func.coalesce(t.nodes.c.state, "removed"))
+        .select_from(t.allocations.outerjoin(t.nodes, t.nodes.c.name == a.node))
+        .where(a.network_id == network_id, a.state == "attached")
+        .distinct()
+        .order_by(a.node)
+    )
+    return {node: state for node, state in connection.execute(statement)}
+
+
+def forget_all(connection: Connection, network_id: int) -> None:
+    """Remove every row of a network."""
+    connection.execute(t.allocations.delete().where(t.allocations.c.network_id == network_id))
 
 
 def some_held(connection: Connection, pool_id: int, family: int, limit: int) -> list[Allocation]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, select, text
 
 from allocator import tables as t
 from allocator.store.reads import Found, Reads
@@ -24,6 +24,41 @@ def append(writes: Writes, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows whose network_id and seq the caller gave out under the network's row lock."""
     if rows:
         writes.add_rows(_APPEND, [_values(row) for row in rows])
+
+
+# Rows enough to fill a network of any size never leave the server.
+_RELEASED = text(
+    "INSERT INTO history (network_id, seq, at, event, pool, address, owner, mac, ifname, node, "
+    "container_id, attachment_id, user_id, actor, details) "
+    "SELECT a.network_id, :before + ROW_NUMBER() OVER (ORDER BY a.id), :now, 'address.freed', p.name, "
+    "a.address, a.owner, a.mac, a.ifname, a.node, a.container_id, a.attachment_id, :user_id, :actor, "
+    ":details FROM allocations a JOIN pools p ON p.id = a.pool_id "
+    "WHERE a.network_id = :network_id AND a.state <> 'free'"
+)
+
+
+def append_released(
+    connection: Connection,
+    network_id: int,
+    before: int,
+    *,
+    now: datetime,
+    user_id: str,
+    actor: str | None,
+    details: Mapping[str, Any],
+) -> None:
+    """One row for each address of the network that somebody holds, numbered from `before` + 1 on."""
+    connection.execute(
+        _RELEASED,
+        {
+            "network_id": network_id,
+            "before": before,
+            "now": now,
+            "user_id": user_id,
+            "actor": actor,
+            "details": json.dumps(details),
+        },
+    )
 
 
 _COLUMNS = tuple(t.history.columns.keys())

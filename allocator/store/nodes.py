@@ -11,7 +11,7 @@ from sqlalchemy.dialects.mysql import insert
 
 from allocator import tables as t
 
-PRESENT = ("creating", "active")
+PRESENT = ("creating", "active", "failed")
 """Network states in which every node has to have the network."""
 
 
@@ -121,6 +121,48 @@ def desired(connection: Connection, node: str, after: str, limit: int) -> list[R
 def start_rollout(connection: Connection, network_id: int, nodes: Iterable[str], version: int) -> None:
     """Forget what was said of older versions; these nodes are now to report `version`."""
     connection.execute(t.rollouts.delete().where(t.rollouts.c.network_id == network_id))
+    _await(connection, network_id, nodes, version)
+
+
+def start_removal(connection: Connection, network_id: int, version: int) -> list[str]:
+    """Have every node that is ready remove the network, and report that as `version`; their names.
+
+    All others are told when they are back, and nobody waits for them.
+    """
+    r, ready_now = t.rollouts.c, ready(connection)
+    connection.execute(t.rollouts.delete().where(r.network_id == network_id, r.node.in_(ready_now)))
+    connection.execute(update(t.rollouts).where(r.network_id == network_id).values(state="ready", error=None))
+    _await(connection, network_id, ready_now, version)
+    return ready_now
+
+
+def removing(connection: Connection, network_id: int) -> int:
+    """How many nodes have yet to remove the network. Of one that was declared off nothing is awaited."""
+    r = t.rollouts.c
+    statement = (
+        select(func.count())
+        .select_from(t.rollouts.join(t.nodes, t.nodes.c.name == r.node))
+        .where(r.network_id == network_id, r.state.in_(_TO_REMOVE), t.nodes.c.state != "fenced")
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def removed(connection: Connection) -> list[str]:
+    """The networks being deleted that no node has to remove any more, by name."""
+    r, n = t.rollouts.c, t.networks.c
+    left = (
+        select(r.node)
+        .join(t.nodes, t.nodes.c.name == r.node)
+        .where(r.network_id == n.id, r.state.in_(_TO_REMOVE), t.nodes.c.state != "fenced")
+    )
+    statement = select(n.name).where(n.state == "deleting", ~left.exists()).order_by(n.name)
+    return list(connection.execute(statement).scalars())
+
+
+_TO_REMOVE = ("pending", "error")
+
+
+def _await(connection: Connection, network_id: int, nodes: Iterable[str], version: int) -> None:
     rows = [
         {"network_id": network_id, "node": node, "version": version, "state": "pending", "error": None}
         for node in nodes
@@ -163,6 +205,13 @@ def page(connection: Connection, after: str, limit: int) -> list[RowMapping]:
     )
     statement = select(t.nodes, *counts, attached).where(t.nodes.c.name > after)
     return list(connection.execute(statement.order_by(t.nodes.c.name).limit(limit + 1)).mappings())
+
+
+def rollout_counts(connection: Connection, network_id: int) -> dict[str, int]:
+    """How many nodes said what of the network."""
+    r = t.rollouts.c
+    statement = select(r.state, func.count()).where(r.network_id == network_id).group_by(r.state)
+    return {state: count for state, count in connection.execute(statement)}
 
 
 def rollout(connection: Connection, network_id: int) -> list[RowMapping]:

@@ -27,6 +27,7 @@ def add(
     answer: Mapping[str, Any] | None,
     waiters: Sequence[tuple[str, str]] = (),
     deadline: datetime | None = None,
+    keep_going: bool = False,
 ) -> None:
     """A request with its answer, or an open job (`answer` None) with those who wait for it."""
     connection.execute(
@@ -40,6 +41,7 @@ def add(
             has_waiters=bool(waiters),
             deadline=deadline,
             created_at=now,
+            keep_going=int(keep_going),
         )
     )
 
@@ -73,6 +75,26 @@ def open_deadline(connection: Connection, network_id: int) -> datetime | None:
     return connection.execute(statement.order_by(t.requests.c.deadline).limit(1)).scalar()
 
 
+def keeps_going(connection: Connection, network_id: int) -> bool:
+    """Whether an open job wants its network kept although nodes cannot make it."""
+    statement = select(t.requests.c.request_id).where(
+        t.requests.c.network_id == network_id,
+        t.requests.c.deadline.is_not(None),
+        t.requests.c.keep_going == 1,
+    )
+    return connection.execute(statement.limit(1)).first() is not None
+
+
+def is_answered(connection: Connection, network_id: int) -> bool:
+    """Whether an open job of the network has its answer already, which is held back: a create that failed."""
+    statement = select(t.requests.c.request_id).where(
+        t.requests.c.network_id == network_id,
+        t.requests.c.deadline.is_not(None),
+        t.requests.c.answer.is_not(None),
+    )
+    return connection.execute(statement.limit(1)).first() is not None
+
+
 def settle(
     connection: Connection, network_id: int, answer: Mapping[str, Any], deadline: datetime | None
 ) -> None:
@@ -84,17 +106,12 @@ def settle(
     )
 
 
-def close(connection: Connection, network_id: int) -> None:
-    """Send the stored answer of all open jobs of a network now."""
-    connection.execute(
-        update(t.requests)
-        .where(
-            t.requests.c.network_id == network_id,
-            t.requests.c.deadline.is_not(None),
-            t.requests.c.answer.is_not(None),
-        )
-        .values(deadline=None)
-    )
+def close(connection: Connection, network_id: int, answer: Mapping[str, Any]) -> None:
+    """Send the answer of all open jobs of a network now: the stored one or, without one, `answer`."""
+    r = t.requests.c
+    is_open = (r.network_id == network_id, r.deadline.is_not(None))
+    connection.execute(update(t.requests).where(*is_open, r.answer.is_(None)).values(answer=answer))
+    connection.execute(update(t.requests).where(*is_open).values(deadline=None))
 
 
 def overdue(connection: Connection, now: datetime, limit: int) -> list[str]:

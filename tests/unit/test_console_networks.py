@@ -169,7 +169,7 @@ def test_update_to_everybody_names_no_owners():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "nothing to change: add subnets or name the owners"),
+        ((), "nothing to change: add subnets, set the MTU or name the owners"),
         (("--owner", "shop/*", "--everybody"), "say --owner or --everybody: one of the two"),
         (("--add-subnet", "10.21.0.0/24,10.21.0.1"), "--add-subnet 10.21.0.0/24,10.21.0.1: write CIDR"),
         (("--add-subnet", "10.21.0.5/24"), "has host bits set: write 10.21.0.0/24"),

@@ -1,0 +1,245 @@
+"""`moorage network create|update|delete`: jobs that the nodes carry out, with a bar over them."""
+
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+import typer
+
+from console.changes import ActorOption, ExpectedVersionOption, YesOption, confirm, has_to_ask
+from console.network_table import draw_network
+from console.output import OutputOption, say, show
+from console.owners import EverybodyOption, OwnersOption, new_owners
+from console.session import EXIT_CODES, RequestIdOption, Session, asking
+from schemas.errors import Code, ServiceError
+from schemas.network import NetworkCreate, NetworkDelete, NetworkShow, NetworkUpdate, NetworkView
+
+_ROLLBACK_S = 20
+"""A failed create is answered when the nodes have taken it back: up to so many seconds after the deadline."""
+
+_SETTLING_S = 5
+"""An update is answered at its deadline, in whatever state the nodes are: up to so many seconds later."""
+
+_Network = Annotated[str, typer.Argument(metavar="NAME", help="the network's name")]
+_Subnets = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CIDR",
+        help="with or without its gateway: 10.20.0.0/24,gateway=10.20.0.1; repeat for more",
+    ),
+]
+_NewSubnets = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CIDR",
+        help="a further subnet, with or without its gateway: 10.21.0.0/24,gateway=10.21.0.1; repeat for more",
+    ),
+]
+_Uplink = Annotated[
+    str | None, typer.Option(help="the nodes' interface that joins the network, such as eth1")
+]
+_Mtu = Annotated[int, typer.Option(help="largest packet, in bytes")]
+_NewMtu = Annotated[
+    int | None, typer.Option(help="largest packet, in bytes; pods that run keep what they began with")
+]
+_Owners = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="who may have addresses, such as 'shop/*'; repeat for more (default: everybody)",
+    ),
+]
+_Driver = Annotated[Literal["bridge"], typer.Option(help="how nodes make the network")]
+_Deadline = Annotated[float, typer.Option(help="how long the nodes have, in seconds")]
+_KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="keep it on the nodes that can make it; the others try again")
+]
+_Force = Annotated[
+    bool, typer.Option("--force", help="release addresses that are attached or wait for their owners")
+]
+_Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="why; history keeps it")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands to `group`."""
+    for command in (create, update, delete):
+        group.command(command.__name__, epilog=EXIT_CODES)(command)
+
+
+def create(  # noqa: PLR0913, PLR0917  one argument for each option
+    ctx: typer.Context,
+    network: _Network,
+    subnet: _Subnets,
+    uplink: _Uplink = None,
+    mtu: _Mtu = 1500,
+    owner: _Owners = None,
+    driver: _Driver = "bridge",
+    keep_going: _KeepGoing = False,
+    deadline: _Deadline = 30,
+    actor: ActorOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Create a network on every ready node and wait until each has reported.
+
+    If one node refuses, the network is taken back from all nodes; with --keep-going it stays on the others,
+    and this ends with exit code 1.
+
+    A network that exists already with the same definition is a success.
+    """
+    attempt = request_id or str(uuid4())
+    with asking(ctx, output, request_id=attempt) as session:
+        request = NetworkCreate(
+            request_id=attempt,
+            actor=actor,
+            network=network,
+            driver={"type": driver, "uplink": uplink},
+            subnets=tuple(_subnet("--subnet", text) for text in subnet),
+            mtu=mtu,
+            owners=tuple(owner or ()),
+            keep_going=keep_going,
+            deadline_s=deadline,
+        )
+        view = session.ask_nodes(
+            request,
+            network,
+            longer_s=deadline + _ROLLBACK_S,
+            doing=f"Waiting for the nodes to make network {network}, {deadline:g} s at most",
+        )
+        show(view, output, draw_network)
+        if keep_going:
+            _tell_who_lags(view)
+
+
+def update(  # noqa: PLR0913, PLR0917  one argument for each option
+    ctx: typer.Context,
+    network: _Network,
+    add_subnet: _NewSubnets = None,
+    mtu: _NewMtu = None,
+    owner: OwnersOption = None,
+    everybody: EverybodyOption = False,
+    deadline: _Deadline = 30,
+    expected_version: ExpectedVersionOption = None,
+    actor: ActorOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Change a network: further subnets, its MTU, whom it allows. Waits until each ready node has reported.
+
+    Addresses that owners hold stay theirs. The network stays active on every node: where one fails, it
+    tries again by itself, and this ends with exit code 1.
+    """
+    attempt = request_id or str(uuid4())
+    with asking(ctx, output, request_id=attempt) as session:
+        request = NetworkUpdate(
+            request_id=attempt,
+            actor=actor,
+            network=network,
+            expected_version=expected_version,
+            add_subnets=tuple(_subnet("--add-subnet", text) for text in add_subnet or ()),
+            mtu=mtu,
+            owners=new_owners(owner, everybody),
+            deadline_s=deadline,
+        )
+        view = session.ask_nodes(
+            request,
+            network,
+            longer_s=deadline + _SETTLING_S,
+            doing=f"Waiting for the nodes to follow network {network}, {deadline:g} s at most",
+        )
+        show(view, output, draw_network)
+        _tell_who_lags(view)
+
+
+def delete(  # noqa: PLR0913, PLR0917  one argument for each option
+    ctx: typer.Context,
+    network: _Network,
+    force: _Force = False,
+    reason: _Reason = None,
+    yes: YesOption = False,
+    deadline: _Deadline = 30,
+    expected_version: ExpectedVersionOption = None,
+    actor: ActorOption = None,
+    request_id: RequestIdOption = None,
+    output: OutputOption = "table",
+) -> None:
+    """Take a network away from every node, with its pools, and wait until each ready node has reported.
+
+    It is refused while addresses are attached or wait for their owners. With --force these are released:
+    pods that run on it lose their interface. History stays.
+    """
+    attempt = request_id or str(uuid4())
+    with asking(ctx, output, request_id=attempt) as session:
+        must_ask = has_to_ask(yes)
+        request = NetworkDelete(
+            request_id=attempt,
+            actor=actor,
+            network=network,
+            expected_version=expected_version,
+            force=force,
+            reason=reason,
+            deadline_s=deadline,
+        )
+        if must_ask:
+            _ask_about(session, network, force=force)
+        view = session.ask_nodes(
+            request,
+            network,
+            longer_s=deadline + _SETTLING_S,
+            doing=f"Waiting for the nodes to remove network {network}, {deadline:g} s at most",
+        )
+        show(view, output, draw_network)
+        _tell_who_keeps(view)
+
+
+def _ask_about(session: Session, network: str, *, force: bool) -> None:
+    view = session.ask(NetworkShow(network=network, with_nodes=False), NetworkView)
+    lost = f", and take {view.used} used addresses from whoever has them" if force and view.used else ""
+    confirm(f"Delete network {network} from {sum(view.node_counts.values())} nodes{lost}?")
+
+
+def _tell_who_keeps(view: NetworkView) -> None:
+    """What is still to be removed after a delete; exit code 1 where a node that is there failed."""
+    if view.state == "deleted":
+        away = sum(result.state == "ready" for result in view.nodes)
+        if away:
+            say(f"{away} nodes are away, and remove it when they are back.")
+        return
+    failed = sum(result.state == "error" for result in view.nodes)
+    say(
+        f"Network {view.network} is still being deleted: {failed} nodes failed to remove it and try again, "
+        f"{view.node_counts.get('pending', 0)} have not reported. Mend what their errors name; its name is "
+        f"free once all have removed it (`moorage network show {view.network}`).",
+        style="red",
+    )
+    raise typer.Exit(1)
+
+
+def _tell_who_lags(view: NetworkView) -> None:
+    """What to do about nodes that have not followed; exit code 1 where one failed."""
+    states = [result.state for result in view.nodes]
+    failed, late = states.count("error"), states.count("pending")
+    if late:
+        say(f"{late} of {len(states)} nodes have not reported yet. They follow as soon as they are back.")
+    if failed:
+        say(
+            f"Network {view.network} stays {view.state}, but {failed} of {len(states)} nodes failed to "
+            "follow. Mend what their errors name: they try again by themselves. "
+            f"`moorage network show {view.network}` tells when all are ready.",
+            style="red",
+        )
+        raise typer.Exit(1)
+
+
+def _subnet(option: str, text: str) -> dict[str, Any]:
+    """`CIDR[,gateway=ADDRESS]` as a subnet's fields; their values are checked by the request."""
+    cidr, *settings = text.split(",")
+    fields = {"cidr": cidr.strip()}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name.strip() != "gateway" or "gateway" in fields:
+            raise ServiceError(
+                Code.INVALID_REQUEST,
+                f"{option} {text}: write CIDR or CIDR,gateway=ADDRESS: 10.20.0.0/24,gateway=10.20.0.1",
+            )
+        fields["gateway"] = value.strip()
+    return fields
