@@ -124,6 +124,7 @@ networks = Table(
     Column("relayed_seq", BigInteger, nullable=False),
     Column("definition", JSON, nullable=False),
     Column("since", TIME, nullable=False),
+    Column("has_tunnels", SmallInteger, nullable=False, server_default="0"),
     UniqueConstraint("name", name="uq_networks_name"),
     **_ENGINE,
 )
@@ -211,6 +212,7 @@ nodes = Table(
     Column("fenced_session", UuidType, nullable=True),
     Column("state", name_type(16), nullable=False),
     Column("last_seen", TIME, nullable=False),
+    Column("address", AddressType, nullable=True),
     **_ENGINE,
 )
 

@@ -73,6 +73,7 @@ SERVICE_CODES: Mapping[str, int] = {
     Code.ADDRESS_QUARANTINED: 143,
     Code.MAC_FORBIDDEN: 144,
     Code.MAC_IN_USE: 145,
+    Code.NETWORK_UNSUITABLE: 146,
 }
 
 

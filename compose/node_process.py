@@ -65,6 +65,7 @@ def worker_config(settings: Settings) -> worker.WorkerConfig:
         socket=settings.cni_socket,
         netns=settings.node_netns,
         netns_folders=tuple(map(Path, settings.netns_folders.split(":"))),
+        address=settings.node_address,
     )
 
 

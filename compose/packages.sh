@@ -45,6 +45,7 @@ find_missing() {
     need mariadb-server command -v mariadb-install-db
     need iproute2 command -v ip
     need iputils-ping command -v ping
+    need nftables command -v nft
     need util-linux command -v setpriv
     for group in $groups; do
         "need_$group"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, ValidationError
+from pydantic import Field, IPvAnyAddress, PositiveFloat, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -44,6 +44,9 @@ class Settings(BaseSettings):
 
     node_name: NodeName | None = Field(default=None, description="this node's Kubernetes node name")
     node_netns: Path | None = Field(default=None, description="the netns to wire; the worker's own if unset")
+    node_address: IPvAnyAddress | None = Field(
+        default=None, description="where tunnels to this node end; its own towards others if unset"
+    )
     node_dir: Path = Field(default=Path("/var/lib/moorage"), description="where the node's journal lives")
     netns_folders: str = Field(
         default=":".join(map(str, NETNS_FOLDERS)),

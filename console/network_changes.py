@@ -10,6 +10,7 @@ from console.network_table import draw_network
 from console.output import OutputOption, say, show
 from console.owners import EverybodyOption, OwnersOption, new_owners
 from console.session import EXIT_CODES, RequestIdOption, Session, asking
+from schemas.drivers import DriverType
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkCreate, NetworkDelete, NetworkShow, NetworkUpdate, NetworkView
 
@@ -37,7 +38,9 @@ _NewSubnets = Annotated[
 _Uplink = Annotated[
     str | None, typer.Option(help="the nodes' interface that joins the network, such as eth1")
 ]
-_Mtu = Annotated[int, typer.Option(help="largest packet, in bytes")]
+_Mtu = Annotated[
+    int | None, typer.Option(help="largest packet, in bytes (default: 1500, or 1450 through tunnels)")
+]
 _NewMtu = Annotated[
     int | None, typer.Option(help="largest packet, in bytes; pods that run keep what they began with")
 ]
@@ -48,7 +51,22 @@ _Owners = Annotated[
         help="who may have addresses, such as 'shop/*'; repeat for more (default: everybody)",
     ),
 ]
-_Driver = Annotated[Literal["bridge"], typer.Option(help="how nodes make the network")]
+_Driver = Annotated[DriverType, typer.Option(help="how nodes make the network")]
+_Parent = Annotated[
+    str | None, typer.Option(help="macvlan, ipvlan: the nodes' interface that pods are beside, such as eth1")
+]
+_Vlan = Annotated[int | None, typer.Option(help="which VLAN of the uplink or parent, 1 to 4094")]
+_Vni = Annotated[int | None, typer.Option(help="vxlan: the network's number in the tunnels")]
+_Port = Annotated[int | None, typer.Option(help="vxlan: the tunnels' UDP port (default: 4789)")]
+_Mode = Annotated[
+    Literal["bridge", "private", "vepa"] | None, typer.Option(help="macvlan: how pods of a node meet")
+]
+_Gateway = Annotated[
+    bool, typer.Option("--gateway-on-node", help="bridge: put the subnets' gateways on each node's bridge")
+]
+_Masquerade = Annotated[
+    bool, typer.Option("--masquerade", help="bridge: let pods reach out through the node's own address")
+]
 _Deadline = Annotated[float, typer.Option(help="how long the nodes have, in seconds")]
 _KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="keep it on the nodes that can make it; the others try again")
@@ -69,10 +87,17 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     ctx: typer.Context,
     network: _Network,
     subnet: _Subnets,
-    uplink: _Uplink = None,
-    mtu: _Mtu = 1500,
-    owner: _Owners = None,
     driver: _Driver = "bridge",
+    uplink: _Uplink = None,
+    parent: _Parent = None,
+    vlan: _Vlan = None,
+    mode: _Mode = None,
+    vni: _Vni = None,
+    port: _Port = None,
+    gateway_on_node: _Gateway = False,
+    masquerade: _Masquerade = False,
+    mtu: _Mtu = None,
+    owner: _Owners = None,
     keep_going: _KeepGoing = False,
     deadline: _Deadline = 30,
     actor: ActorOption = None,
@@ -88,17 +113,20 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     """
     attempt = request_id or str(uuid4())
     with asking(ctx, output, request_id=attempt) as session:
-        request = NetworkCreate(
-            request_id=attempt,
-            actor=actor,
-            network=network,
-            driver={"type": driver, "uplink": uplink},
-            subnets=tuple(_subnet("--subnet", text) for text in subnet),
-            mtu=mtu,
-            owners=tuple(owner or ()),
-            keep_going=keep_going,
-            deadline_s=deadline,
-        )
+        settings = {"uplink": uplink, "parent": parent, "vlan": vlan, "mode": mode, "vni": vni, "port": port}
+        settings |= {"gateway": gateway_on_node or None, "masquerade": masquerade or None}
+        body = {
+            "request_id": attempt,
+            "actor": actor,
+            "network": network,
+            "driver": {"type": driver}
+            | {name: value for name, value in settings.items() if value is not None},
+            "subnets": tuple(_subnet("--subnet", text) for text in subnet),
+            "owners": tuple(owner or ()),
+            "keep_going": keep_going,
+            "deadline_s": deadline,
+        } | ({"mtu": mtu} if mtu is not None else {})
+        request = NetworkCreate.model_validate(body, extra="forbid")  # a driver has not all of the options
         view = session.ask_nodes(
             request,
             network,

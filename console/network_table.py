@@ -16,7 +16,10 @@ def _subnets(view: NetworkView) -> tuple[str, ...]:
 
 def _driver(view: NetworkView) -> str:
     driver = view.definition.driver
-    return driver.type + (f" on {driver.uplink}" if driver.uplink else "")
+    on = getattr(driver, "uplink", None) or getattr(driver, "parent", None)
+    vlan, vni = getattr(driver, "vlan", None), getattr(driver, "vni", None)
+    told = driver.type + (f" on {on}" if on else "") + (f" vlan {vlan}" if vlan else "")
+    return told + (f" vni {vni}" if vni else "")
 
 
 def _used(view: NetworkView) -> str:

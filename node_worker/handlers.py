@@ -32,7 +32,6 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.veth import interface_exists
 from node_worker.plan import (
     EndpointPlan,
-    PlannedRoute,
     bridge_name,
     delegated_result,
     host_link_name,
@@ -89,6 +88,8 @@ class Handlers:
     async def _add(self, request: CniRequest) -> CniResult:
         parts = self._parts
         network = await parts.sync.ready(request.network)
+        if network.definition.driver.type == DELEGATED and not request.conf.delegated:
+            raise _makes_no_interfaces(network)
         with ExitStack() as shelter:
             shelter.enter_context(parts.collector.sheltered(named := uuid4()))
             async with AsyncExitStack() as undo:
@@ -135,7 +136,7 @@ class Handlers:
 
         async def prepare() -> Prepared:
             await taken.wait()
-            return await parts.threads.run(driver.prepare, link, pod)
+            return await parts.threads.run(driver.prepare, link, pod, network.definition)
 
         preparing = asyncio.create_task(prepare())
         try:
@@ -150,8 +151,7 @@ class Handlers:
         taken.set()
         with closing(await whole(preparing)) as prepared:
             plan = plan_endpoint(allocated, request.ifname)
-            routes = await self._wire(attachment, allocated, plan, prepared)
-        return replace(plan, routes=routes), allocated
+            return await self._wire(attachment, allocated, plan, prepared), allocated
 
     async def delete(self, request: CniRequest) -> None:
         """Detach the pod; the release is sent now or, if the broker is away, later (promise 7)."""
@@ -227,6 +227,7 @@ class Handlers:
         return draft
 
     def _drafted(self, request: CniRequest, pod: Netns, network: ReadyNetwork, named: UUID) -> Attachment:
+        driver = DELEGATED if request.conf.delegated else network.definition.driver.type
         return Attachment(
             attachment_id=named,
             network=request.network,
@@ -237,9 +238,9 @@ class Handlers:
             netns=pod.path,
             netns_device=pod.device,
             netns_inode=pod.inode,
-            netns_cookie=pod.cookie() if request.conf.delegated else 0,
+            netns_cookie=0 if self._parts.host.driver(driver).shows_on_host else pod.cookie(),
             boot_id=self._parts.host.boot_id,
-            driver=DELEGATED if request.conf.delegated else network.definition.driver.type,
+            driver=driver,
             bridge=bridge_name(request.network),
             host_link=host_link_name(named),
         )
@@ -275,8 +276,8 @@ class Handlers:
 
     async def _wire(
         self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
-    ) -> tuple[PlannedRoute, ...]:
-        """Complete the endpoint, where it may be completed; the routes that it got."""
+    ) -> EndpointPlan:
+        """Complete the endpoint, where it may be completed; what came of the plan."""
         parts = self._parts
         await parts.gate.passed()  # a stale endpoint may still have the address
         if allocated.replaces:
@@ -286,32 +287,32 @@ class Handlers:
             for replaced in allocated.replaces:
                 await self._make_room(replaced)
         try:
-            routes = await parts.threads.run(self._completed, attachment, allocated, plan, prepared)
+            made = await parts.threads.run(self._completed, attachment, allocated, plan, prepared)
         except ServiceError as error:
             if error.code == Code.NETWORK_NOT_READY:
                 parts.sync.distrust(attachment.network)
             raise
-        if routes is None:
+        if made is None:
             parts.gate.check()
             raise _replaced(attachment)
-        return routes
+        return made
 
     def _completed(
         self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
-    ) -> tuple[PlannedRoute, ...] | None:
-        """The routes, or None where the attachment is to go already. For a thread."""
+    ) -> EndpointPlan | None:
+        """What came of the plan, or None where the attachment is to go already. For a thread."""
         journal, named = self._parts.journal, attachment.attachment_id
         given = (plan.addresses, plan.mac, ())
         if not allocated.replaces and not journal.now(attachments.answered, named, *given):
             return None
         try:
-            routes = prepared.complete(plan)
+            made = prepared.complete(plan)
         except ServiceError:
             row = journal.now(attachments.by_id, named)
             if row is not None and row.state is State.WIRING:
                 raise
             return None  # whoever ended it took its links away
-        return routes if journal.now(attachments.attached, named) else None
+        return made if journal.now(attachments.attached, named) else None
 
     async def _make_room(self, replaced: UUID) -> None:
         """Remove the endpoint of the owner's old sandbox on this node: its address is the new one's now."""
@@ -371,6 +372,15 @@ def _replaced(attachment: Attachment) -> ServiceError:
         f"{attachment.container_id} {attachment.ifname} was ended while it was being attached, by a newer "
         "sandbox of the same owner or by an operator: attach it again if it is still wanted",
         container_id=attachment.container_id,
+    )
+
+
+def _makes_no_interfaces(network: ReadyNetwork) -> ServiceError:
+    return ServiceError(
+        Code.NETWORK_UNSUITABLE,
+        f"network {network.network} makes no interfaces (driver {DELEGATED}): name moorage as `ipam` of the "
+        "plugin that makes them, or ask for a network with another driver",
+        network=network.network,
     )
 
 

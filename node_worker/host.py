@@ -8,11 +8,15 @@ from uuid import UUID
 from node_worker.attachments import Attachment
 from node_worker.drivers import Driver
 from node_worker.drivers.bridge import BridgeDriver
+from node_worker.drivers.child import ChildDriver
 from node_worker.drivers.delegated import DELEGATED, DelegatedDriver
+from node_worker.drivers.vxlan import VxlanDriver
 from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns, own
+from node_worker.netlink.session import inside
 from node_worker.netns_folders import NETNS_FOLDERS, check_named, check_opened
 from schemas.errors import Code, ServiceError
+from schemas.fields import IPAddress
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -20,16 +24,26 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Host:
     """Plain calls, for threads. Close it when the last of them has ended."""
 
-    def __init__(self, netns: Path | None, netns_folders: Sequence[Path] = NETNS_FOLDERS) -> None:
+    def __init__(
+        self,
+        netns: Path | None,
+        netns_folders: Sequence[Path] = NETNS_FOLDERS,
+        address: IPAddress | None = None,
+    ) -> None:
         """Wire the namespace at `netns`, by default the worker's own. Raises `netns_unusable`.
 
-        Pods' namespaces are those under `netns_folders`; `netns` may be anywhere.
+        Pods' namespaces are those under `netns_folders`; `netns` may be anywhere. Tunnels end at `address`,
+        by default the one that the machine reaches others with.
         """
+        self._address = address
         self._own = own()
         self._wired = own() if netns is None else Netns(str(netns))
         self._netns_folders = tuple(netns_folders)
         self._drivers: Mapping[str, Driver] = {
             "bridge": BridgeDriver(self._wired),
+            "vxlan": VxlanDriver(self._wired, self.address),
+            "macvlan": ChildDriver(self._wired, "macvlan"),
+            "ipvlan": ChildDriver(self._wired, "ipvlan"),
             DELEGATED: DelegatedDriver(),
         }
         self.boot_id = _BOOT_ID.read_text().strip()
@@ -44,6 +58,15 @@ class Host:
                 driver=name,
             )
         return driver
+
+    def address(self) -> IPAddress | None:
+        """Where this node's tunnels end: as it was set, else the address that it reaches others with."""
+        if self._address is not None:
+            return self._address
+        with inside(self._wired) as links:
+            index = links.towards_others()
+            found = links.addresses(index) if index is not None else []
+        return next((item.ip for item in found if not item.is_link_local), None)
 
     def open_pod(self, path: str) -> Netns:
         """The pod's namespace at `path`, for the caller to close.
@@ -83,10 +106,10 @@ class Host:
         The kernel removes the host's end of a veth pair together with the pod's namespace, and never before.
         Where there is none, no process and no mount holds the namespace any more.
         """
-        delegated = [row for row in rows if row.driver == DELEGATED]
+        hidden = [row for row in rows if not self.driver(row.driver).shows_on_host]
         links = veth.link_names(self._wired)
-        gone = {row.attachment_id for row in rows if row not in delegated and row.host_link not in links}
-        pods = {row.attachment_id: foreign.Identity(row.netns_inode, row.netns_cookie) for row in delegated}
+        gone = {row.attachment_id for row in rows if row not in hidden and row.host_link not in links}
+        pods = {row.attachment_id: foreign.Identity(row.netns_inode, row.netns_cookie) for row in hidden}
         away = foreign.gone(pods.values()) if pods else set()
         return gone | {named for named, pod in pods.items() if pod in away}
 

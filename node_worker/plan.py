@@ -27,7 +27,10 @@ class PlannedRoute:
 
 @dataclass(frozen=True, slots=True)
 class LinkPlan:
-    """What a driver makes of an endpoint before its addresses are known. `mtu` in bytes."""
+    """What a driver makes of an endpoint before its addresses are known. `mtu` in bytes.
+
+    `host_link` is empty where nothing of the endpoint is on the host.
+    """
 
     network: str
     bridge: str
@@ -55,6 +58,12 @@ def bridge_name(network: str) -> str:
     """The bridge of a network: `mo-` and its name, or a hash of it where that is too long for Linux."""
     name = f"mo-{network}"
     return name if len(name.encode()) <= _IFNAME_BYTES else f"mo-{_hash(network)[:12]}"
+
+
+def tunnel_name(network: str) -> str:
+    """The tunnel device of a network: `mt-` and its name, or a hash where that is too long for Linux."""
+    name = f"mt-{network}"
+    return name if len(name.encode()) <= _IFNAME_BYTES else f"mt-{_hash(network)[:12]}"
 
 
 def plan_link(network: str, attachment_id: UUID, ifname: str, mtu: int) -> LinkPlan:
@@ -92,13 +101,12 @@ def plan_endpoint(allocated: Allocated, ifname: str) -> EndpointPlan:
 
 
 def result(plan: EndpointPlan, allocated: Allocated, netns: str) -> CniResult:
-    """What the runtime is told: the host's end, the pod's end in `netns`, addresses and routes."""
-    interfaces = (
-        Interface(name=plan.host_link, mac=plan.host_mac, mtu=plan.mtu),
-        Interface(name=plan.ifname, mac=plan.mac, sandbox=netns, mtu=plan.mtu),
-    )
+    """What the runtime is told: the host's end, if any, the pod's end in `netns`, addresses and routes."""
+    inner = Interface(name=plan.ifname, mac=plan.mac, sandbox=netns, mtu=plan.mtu)
+    outer = Interface(name=plan.host_link, mac=plan.host_mac, mtu=plan.mtu)
+    interfaces = (outer, inner) if plan.host_link else (inner,)
     ips = tuple(
-        Ip(address=address, gateway=given.gateway, interface=1)
+        Ip(address=address, gateway=given.gateway, interface=interfaces.index(inner))
         for address, given in zip(plan.addresses, allocated.addresses, strict=True)
     )
     return CniResult(interfaces, ips, tuple(Route(route.destination, route.via) for route in plan.routes))

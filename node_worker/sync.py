@@ -23,8 +23,9 @@ from node_worker.networks import NetworkRow, Outcome
 from node_worker.pacing import Backoff, Bell
 from node_worker.session import Session
 from schemas.errors import Code, ErrorBody, ServiceError
+from schemas.fields import IPAddress
 from schemas.network import NetworkDefinition
-from schemas.node import DesiredNetwork, DesiredPage, NodeSync, desired_digest
+from schemas.node import DesiredNetwork, DesiredPage, NodeSync, desired_digest, peers_digest
 
 _SYNC_S = 10.0
 _WAIT_S = 5.0
@@ -60,6 +61,9 @@ class Sync:
         self._ready: dict[str, ReadyNetwork] = {}
         self._refused: dict[str, ErrorBody] = {}
         self._present: Mapping[str, int] | None = None
+        self._peers: frozenset[IPAddress] | None = None
+        """Where networks with tunnels lead to; None where there is none of those."""
+        self._led_to: dict[str, frozenset[IPAddress] | None] = {}
         self._begun = 0
         self._finished = 0
         self._round_over = asyncio.Condition()
@@ -71,7 +75,10 @@ class Sync:
     @property
     def digest(self) -> str | None:
         """Of what the last round fetched; None before the first."""
-        return desired_digest(self._present.items()) if self._present is not None else None
+        if self._present is None:
+            return None
+        peers = peers_digest(self._peers) if self._peers is not None else ""
+        return desired_digest(self._present.items(), peers)
 
     async def run(self) -> None:
         """Until cancelled, keep in step. Needs no allocator to be there."""
@@ -134,11 +141,12 @@ class Sync:
         self._begun += 1
         number = self._begun
         try:
-            desired = await self._fetch()
+            desired, peers = await self._fetch()
             rows = await self._journal.run(_noted, desired)
         except ServiceError as error:
             log.warning("sync waits", node=self._session.node, error=str(error))
             return False
+        self._peers = peers
         self._present = {item.network: item.version for item in desired if item.state == "present"}
         outcomes = [await self._apply(row) for row in rows]
         self.news.ring()
@@ -147,22 +155,32 @@ class Sync:
             self._round_over.notify_all()
         return "error" not in outcomes
 
-    async def _fetch(self) -> list[DesiredNetwork]:
+    async def _fetch(self) -> tuple[list[DesiredNetwork], frozenset[IPAddress] | None]:
         desired: list[DesiredNetwork] = []
+        peers: frozenset[IPAddress] | None = None
         after: str | None = None
+        address = await self._threads.run(self._host.address)
         while True:
-            request = NodeSync(node=self._session.node, session=self._session.id, after=after)
+            mine = {"node": self._session.node, "session": self._session.id, "address": address}
+            request = NodeSync(after=after, **mine)
             page = await ask_for(DesiredPage, self._ask, request, _SYNC_S)
             self._clock.tell(page.database_time)
             desired.extend(page.networks)
+            if page.peers is not None:
+                peers = frozenset(page.peers)
             if page.next is None:
-                return desired
+                return desired, peers
             after = page.next
 
     async def _apply(self, row: NetworkRow) -> Outcome:
         """Make one network as desired and journal how that went."""
         known = self._ready.get(row.network)
-        if row.desired == "present" and known is not None and known.version == row.version:
+        if (
+            row.desired == "present"
+            and known is not None
+            and known.version == row.version
+            and self._led_to.get(row.network) == self._peers_of(known.definition)
+        ):
             return "ready"
         self._ready.pop(row.network, None)
         try:
@@ -192,10 +210,21 @@ class Sync:
         if row.made is not None and row.made.driver != definition.driver:
             await self._remove(row)
         await self._journal.run(networks.making, row.network, definition)
-        driver = self._host.driver(definition.driver.type)
-        await self._threads.run(driver.ensure, row.network, definition)
+        peers = self._peers_of(definition)
+        await self._threads.run(self._ensured, row.network, definition, peers or frozenset())
+        self._led_to[row.network] = peers
         self._ready[row.network] = ReadyNetwork(row.network, row.version, definition)
         return "ready"
+
+    def _peers_of(self, definition: NetworkDefinition) -> frozenset[IPAddress] | None:
+        return self._peers if definition.driver.type == "vxlan" else None
+
+    def _ensured(self, network: str, definition: NetworkDefinition, peers: frozenset[IPAddress]) -> None:
+        """Make the network, and put back on it what is already there. For a thread."""
+        driver = self._host.driver(definition.driver.type)
+        driver.ensure(network, definition, peers)
+        known = self._journal.now(attachments.of_network, network)
+        driver.mend(network, [row for row in known if row.driver == definition.driver.type])
 
     async def _remove(self, row: NetworkRow) -> Outcome:
         """Remove what was made. Refused while pods are on it: their endpoints would lose their network."""

@@ -30,6 +30,7 @@ from node_worker.session import Session
 from node_worker.sync import Sync
 from node_worker.teardown import Teardown
 from node_worker.vanished import Vanished
+from schemas.fields import IPAddress
 
 _NETLINK_THREADS = 4
 _REMOVALS = 16
@@ -42,7 +43,8 @@ class WorkerConfig:
     """Which node this is, where it keeps its journal and its CNI socket, and which netns it wires.
 
     `netns` is the path of a network namespace; None is the worker's own. Pods' namespaces must be under
-    `netns_folders`. One journal belongs to one worker.
+    `netns_folders`. One journal belongs to one worker. Tunnels to this node end at `address`, by default the
+    one that the machine reaches others with.
     """
 
     node: str
@@ -50,6 +52,7 @@ class WorkerConfig:
     socket: Path
     netns: Path | None = None
     netns_folders: tuple[Path, ...] = NETNS_FOLDERS
+    address: IPAddress | None = None
 
 
 async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
@@ -60,7 +63,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
     Raises ServiceError when the journal or the namespace cannot be used.
     """
     with (
-        Host(config.netns, config.netns_folders) as host,
+        Host(config.netns, config.netns_folders, config.address) as host,
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
         Threads("removals", _REMOVALS) as removals,

@@ -24,6 +24,7 @@ class Code(StrEnum):
     NETWORK_UNKNOWN = "network_unknown"
     NETWORK_EXISTS = "network_exists"
     NETWORK_IN_USE = "network_in_use"
+    NETWORK_UNSUITABLE = "network_unsuitable"
     NETWORK_NOT_READY = "network_not_ready"
     ROLLOUT_FAILED = "rollout_failed"
     SUBNET_CONFLICT = "subnet_conflict"

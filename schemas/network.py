@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from schemas.drivers import VXLAN_OVERHEAD, BridgeDriver, Driver
 from schemas.errors import ErrorBody
-from schemas.fields import Address, Cidr, Ifname, NetworkName, NodeName, OwnerPattern
+from schemas.fields import Address, Cidr, NetworkName, NodeName, OwnerPattern
 from schemas.message import PAGE_LIMIT, Administrative, Message, Page, Query
 
 MTU = Field(ge=1280, le=65535)
@@ -51,28 +52,32 @@ class Subnet(Message):
             raise ValueError(f"gateway {gateway} is the network or broadcast address of {self.cidr}")
 
 
-class BridgeDriver(Message):
-    """A Linux bridge on every node; `uplink` is the node's interface that joins it, if any."""
-
-    type: Literal["bridge"] = "bridge"
-    uplink: Ifname | None = None
-
-
-def _shorthand(value: Any) -> Any:
-    """`"driver": "bridge"` is `"driver": {"type": "bridge"}`."""
-    return {"type": value} if isinstance(value, str) else value
-
-
-Driver = Annotated[BridgeDriver, BeforeValidator(_shorthand)]
-
-
 class NetworkDefinition(Message):
-    """What makes two networks the same: everything but the name and the state."""
+    """What makes two networks the same: everything but the name and the state.
+
+    Without an `mtu` it is 1500, less what tunnels between IPv4 nodes add where the driver is vxlan.
+    """
 
     driver: Driver = Field(default_factory=BridgeDriver)
     subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=16)
     mtu: Annotated[int, MTU] = 1500
     owners: tuple[OwnerPattern, ...] = Field(default=(), max_length=256)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_mtu(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("mtu") is not None:
+            return values
+        driver = values.get("driver")
+        kind = driver.get("type") if isinstance(driver, dict) else getattr(driver, "type", driver)
+        return values | {"mtu": 1500 - (VXLAN_OVERHEAD[4] if kind == "vxlan" else 0)}
+
+    @model_validator(mode="after")
+    def _gateways(self) -> Self:
+        lacking = [str(subnet.cidr) for subnet in self.subnets if subnet.gateway is None]
+        if getattr(self.driver, "gateway", False) and lacking:
+            raise ValueError(f"the driver puts gateways on the bridge, and {', '.join(lacking)} has none")
+        return self
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:

@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable
+from functools import reduce
+from operator import xor
 from typing import ClassVar, Literal, Self
 from uuid import UUID
+from zlib import crc32
 
 from pydantic import Field, model_validator
 
 from schemas.address import Reason, one_of_each
 from schemas.errors import ErrorBody
-from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, Time
+from schemas.fields import Address, ContainerId, Ifname, IPAddress, Mac, NetworkName, NodeName, Owner, Time
 from schemas.message import PAGE_LIMIT, Administrative, Done, Message, Page, Query, Request
 from schemas.network import NetworkDefinition
 
@@ -28,9 +31,26 @@ class DesiredNetwork(Message):
     definition: NetworkDefinition | None = None
 
 
-def desired_digest(versions: Iterable[tuple[str, int]]) -> str:
-    """One short text for a set of (network, version): equal texts mean that nothing has to be fetched."""
-    return _digest(f"{network}@{version}" for network, version in versions)
+def desired_digest(versions: Iterable[tuple[str, int]], peers: str = "") -> str:
+    """One short text for a set of (network, version): equal texts mean that nothing has to be fetched.
+
+    `peers` is the digest of the nodes that networks with tunnels lead to; empty where there is none of those.
+    """
+    return _digest([*(f"{network}@{version}" for network, version in versions), *([peers] if peers else [])])
+
+
+def peers_digest(peers: Iterable[IPAddress]) -> str:
+    """One short text for a set of nodes' addresses, as the allocator's database makes it, too.
+
+    Their number, and the XOR of the CRC-32 of each in its 16 bytes (IPv4 as ::ffff:a.b.c.d).
+    """
+    sums = [crc32(packed(peer)) for peer in peers]
+    return f"{len(sums)}:{reduce(xor, sums, 0)}"
+
+
+def packed(address: IPAddress) -> bytes:
+    """An address of either family in 16 bytes (RFC 4291, section 2.5.5.2)."""
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
 
 
 def attachments_digest(attachment_ids: Iterable[UUID]) -> str:
@@ -101,7 +121,8 @@ class DesiredPage(Page):
     `stale`: of the attachments that the request named, those that ended; their endpoints must go. `unknown`:
     those that neither the allocator nor its history knows: the node tells their details in its next sync.
     `leftover`: what the node does not have although the allocator thinks so; only told after a restore. The
-    node releases each of these unless it has just begun with a new journal.
+    node releases each of these unless it has just begun with a new journal. `peers`: where the tunnels of
+    all nodes end, this one's too; told with the first page where a network has tunnels, else None.
     """
 
     database_time: Time
@@ -109,6 +130,7 @@ class DesiredPage(Page):
     stale: tuple[UUID, ...] = ()
     unknown: tuple[UUID, ...] = ()
     leftover: tuple[LeftoverAttachment, ...] = ()
+    peers: tuple[Address, ...] | None = None
 
 
 class NodeSync(Request):
@@ -116,11 +138,12 @@ class NodeSync(Request):
 
     `attachments` are all that the node has (None: it does not ask about them); `details` tells more of those
     that the last answer called unknown. After a restored backup such are adopted, under allocate's own
-    checks; at other times they are flagged, and their address, if free, is withheld.
+    checks; at other times they are flagged, and their address, if free, is withheld. `address` is where
+    tunnels to this node end (None: as before).
     """
 
     NAME: ClassVar[str] = "node.sync"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     ANSWER: ClassVar[type[Message]] = DesiredPage
 
     node: NodeName
@@ -129,6 +152,7 @@ class NodeSync(Request):
     limit: int = PAGE_LIMIT
     attachments: tuple[UUID, ...] | None = Field(default=None, max_length=MOST_ATTACHMENTS)
     details: tuple[NodeAttachment, ...] = Field(default=(), max_length=100)
+    address: Address | None = None
 
 
 class NodeReport(Request):

@@ -63,6 +63,8 @@ class FakeHost:
         self.fail: dict[str, Exception] = {}
         """By verb: raised in place of doing it."""
         self.plans: dict[str, Any] = {}
+        self.mended: dict[str, set[str]] = {}
+        self.led_to: dict[str, set[Any]] = {}
         self.damage: dict[str, Any] = {}
         """What `inspect` finds in place of what was attached."""
         self.hook: Callable[[str], None] = lambda step: None
@@ -81,7 +83,18 @@ class FakeHost:
         there = {*self.foreign, *self.endpoints.values(), *self.prepared.values()}
         return (pod.path, ifname) in there
 
-    def ensure(self, network: str, definition: NetworkDefinition) -> None:
+    @property
+    def shows_on_host(self) -> bool:
+        return not self.delegated
+
+    def address(self) -> None:
+        return None
+
+    def mend(self, network: str, endpoints: Collection[Attachment]) -> None:
+        self.mended[network] = {row.host_link for row in endpoints}
+
+    def ensure(self, network: str, definition: NetworkDefinition, peers: Collection[Any]) -> None:
+        self.led_to[network] = set(peers)
         self._do("ensure")
         self.networks[network] = definition
 
@@ -101,7 +114,7 @@ class FakeHost:
         self.cut_links.add(host_link)
         self._remove(host_link)
 
-    def prepare(self, plan: Any, pod: FakePod) -> "FakePrepared":
+    def prepare(self, plan: Any, pod: FakePod, definition: NetworkDefinition) -> "FakePrepared":
         self._do("prepare")
         assert plan.host_link not in {*self.endpoints, *self.prepared}
         assert self.delegated or not self.has_link(pod, plan.ifname)
@@ -109,7 +122,7 @@ class FakeHost:
         self.hook("prepared")
         return FakePrepared(self)
 
-    def attach(self, plan: Any) -> tuple[Any, ...]:
+    def attach(self, plan: Any) -> Any:
         try:
             self._do("attach")
         finally:
@@ -119,7 +132,7 @@ class FakeHost:
         self.endpoints[plan.host_link] = pair
         self.plans[plan.host_link] = plan
         self.hook("attached")
-        return tuple(plan.routes)
+        return plan
 
     def inspect(self, attachment: Attachment, pod: FakePod) -> Found:
         self._do("inspect")

@@ -10,9 +10,10 @@ from allocator.handlers.addresses import detach
 from allocator.handlers.administrative import settled
 from allocator.store import allocations, networks, nodes
 from allocator.views import utc
-from allocator.work import Work
+from allocator.work import Notice, Work
 from broker.outcome import Delivery, Outcome, Reply
 from schemas.errors import Code, ServiceError
+from schemas.fields import IPAddress
 from schemas.message import Done
 from schemas.network import NetworkDefinition
 from schemas.node import (
@@ -26,7 +27,6 @@ from schemas.node import (
     NodeReport,
     NodeSync,
     attachments_digest,
-    desired_digest,
 )
 
 
@@ -45,7 +45,7 @@ def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
     for name in sorted(back):
         work.record_node("node.ready", name, f"node.{name}")
     nodes.seen(work.connection, alive, work.now)
-    digest = desired_digest((row.name, row.version) for row in nodes.present_versions(work.connection))
+    digest = nodes.present_digest(work.connection)
     has: defaultdict[str, set[UUID]] = defaultdict(set)
     for name, attachment_id in allocations.attachments_on(work.connection, alive):
         has[name].add(attachment_id)
@@ -66,7 +66,11 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     """Make the node known and ready, and tell it what it must have and what it must get rid of."""
     known = nodes.sessions(work.connection, {request.node}).get(request.node)
     if known is None or known.fenced_session != request.session:
-        nodes.join(work.connection, request.node, request.session, work.now)
+        before = nodes.address(work.connection, request.node)
+        nodes.join(work.connection, request.node, request.session, work.now, request.address)
+        came_up = known is None or known.state == "fenced" or before != (request.address or before)
+        if came_up and nodes.have_tunnels(work.connection):
+            work.notices.extend(map(Notice, nodes.ready(work.connection)))
         if known is None or known.state != "ready" or known.session != request.session:
             details = {"session": str(request.session)}
             work.record_node("node.ready", request.node, delivery.user_id, details=details)
@@ -91,8 +95,14 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
             stale=judged.stale,
             unknown=judged.unknown,
             leftover=judged.leftover,
+            peers=_peers(request, work),
         )
     )
+
+
+def _peers(request: NodeSync, work: Work) -> tuple[IPAddress, ...] | None:
+    first = request.after is None and request.attachments is None
+    return tuple(nodes.peers(work.connection)) if first and nodes.have_tunnels(work.connection) else None
 
 
 def report(request: NodeReport, delivery: Delivery, work: Work) -> Outcome:

@@ -118,6 +118,7 @@ def add(
         "relayed_seq": version,
         "definition": definition.model_dump(mode="json"),
         "since": now,
+        "has_tunnels": int(definition.driver.type == "vxlan"),
     }
     result = connection.execute(insert(t.networks).values(**values))
     assert result.inserted_primary_key is not None  # noqa: S101  autoincrement always gives one
@@ -131,7 +132,13 @@ def revive(
     connection.execute(
         update(t.networks)
         .where(t.networks.c.id == network_id)
-        .values(state="creating", version=version, definition=definition.model_dump(mode="json"), since=now)
+        .values(
+            state="creating",
+            version=version,
+            definition=definition.model_dump(mode="json"),
+            since=now,
+            has_tunnels=int(definition.driver.type == "vxlan"),
+        )
     )
 
 

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, RowMapping, and_, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, and_, func, or_, select, text, update
 from sqlalchemy.dialects.mysql import insert
 
 from allocator import tables as t
+from schemas.fields import IPAddress
+from schemas.node import desired_digest
 
 PRESENT = ("creating", "active", "failed")
 """Network states in which every node has to have the network."""
@@ -42,9 +44,10 @@ def seen(connection: Connection, names: Collection[str], now: datetime) -> None:
         connection.execute(statement.values(state="ready", last_seen=now))
 
 
-def join(connection: Connection, name: str, session: UUID, now: datetime) -> None:
-    """Make the node known and ready under this session."""
+def join(connection: Connection, name: str, session: UUID, now: datetime, address: IPAddress | None) -> None:
+    """Make the node known and ready under this session; without an address, under the one it had."""
     values = {"session": session, "state": "ready", "last_seen": now}
+    values |= {"address": address} if address is not None else {}
     statement = insert(t.nodes).values(name=name, **values)
     connection.execute(statement.on_duplicate_key_update(**values))
 
@@ -91,10 +94,49 @@ def ready(connection: Connection) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def present_versions(connection: Connection) -> list[Row[tuple[str, int]]]:
-    """Name and version of each network that every node has to have."""
-    statement = select(t.networks.c.name, t.networks.c.version).where(t.networks.c.state.in_(PRESENT))
-    return list(connection.execute(statement))
+def present_digest(connection: Connection) -> str:
+    """The digest of the networks that every node has to have, and of the nodes that their tunnels lead to."""
+    n = t.networks.c
+    statement = select(n.name, n.version, n.has_tunnels).where(n.state.in_(PRESENT))
+    rows = list(connection.execute(statement))
+    peers = _peers_digest(connection) if any(row.has_tunnels for row in rows) else ""
+    return desired_digest(((row.name, row.version) for row in rows), peers)
+
+
+def have_tunnels(connection: Connection) -> bool:
+    """Whether a network that nodes have to have leads from node to node."""
+    n = t.networks.c
+    statement = select(n.id).where(n.state.in_(PRESENT), n.has_tunnels == 1).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def peers(connection: Connection) -> list[IPAddress]:
+    """Where the tunnels of all nodes end that were not declared off.
+
+    A node that is lost is among them: pods go on while its worker, or the way to RabbitMQ, is away.
+    """
+    n = t.nodes.c
+    statement = select(n.address).where(n.address.is_not(None), n.state != "fenced").order_by(n.address)
+    return list(connection.execute(statement).scalars())
+
+
+_PEERS_DIGEST = text(
+    "SELECT CONCAT(COUNT(*), ':', COALESCE(BIT_XOR(CRC32(address)), 0)) FROM nodes "
+    "WHERE address IS NOT NULL AND state <> 'fenced'"
+)
+"""As `schemas.node.peers_digest` makes it of `peers`, without reading them: each heartbeat asks for it."""
+
+
+def _peers_digest(connection: Connection) -> str:
+    return str(connection.execute(_PEERS_DIGEST).scalar_one())
+
+
+def address(connection: Connection, name: str) -> IPAddress | None:
+    """Where the tunnels of a node end, as far as it said."""
+    found: IPAddress | None = connection.execute(
+        select(t.nodes.c.address).where(t.nodes.c.name == name)
+    ).scalar()
+    return found
 
 
 def desired(connection: Connection, node: str, after: str, limit: int) -> list[RowMapping]:

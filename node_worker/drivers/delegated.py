@@ -1,10 +1,13 @@
 """Endpoints that another plugin makes, which asks us for addresses alone: we only look after those."""
 
+from collections.abc import Collection
+
 from node_worker.attachments import Attachment
 from node_worker.checking import Found
 from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns
-from node_worker.plan import EndpointPlan, LinkPlan, PlannedRoute
+from node_worker.plan import EndpointPlan, LinkPlan
+from schemas.fields import IPAddress
 from schemas.network import NetworkDefinition
 
 DELEGATED = "ipam"
@@ -14,9 +17,9 @@ DELEGATED = "ipam"
 class Nothing:
     """The other plugin makes all of it."""
 
-    def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    def complete(self, plan: EndpointPlan) -> EndpointPlan:
         """See `Prepared`. The other plugin makes the routes, too."""
-        return plan.routes
+        return plan
 
     def close(self) -> None:
         """See `Prepared`."""
@@ -25,13 +28,18 @@ class Nothing:
 class DelegatedDriver:
     """Nothing of a network is made for it, and an endpoint is taken off the network, never removed."""
 
-    def ensure(self, network: str, definition: NetworkDefinition) -> None:
+    shows_on_host = False
+
+    def ensure(self, network: str, definition: NetworkDefinition, peers: Collection[IPAddress]) -> None:
+        """See `Driver`."""
+
+    def mend(self, network: str, endpoints: Collection[Attachment]) -> None:
         """See `Driver`."""
 
     def remove(self, network: str, definition: NetworkDefinition) -> None:
         """See `Driver`."""
 
-    def prepare(self, plan: LinkPlan, pod: Netns) -> Nothing:  # noqa: ARG002
+    def prepare(self, plan: LinkPlan, pod: Netns, definition: NetworkDefinition) -> Nothing:  # noqa: ARG002
         """See `Driver`."""
         return Nothing()
 

@@ -1,10 +1,12 @@
 """The bridge that stands for a network on a host, and the uplink that joins it."""
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Session, inside, switch_off_ipv6
+from node_worker.netlink.session import Link, Session, inside, switch_off_ipv6, write_sysctl
+from node_worker.plan import IPInterface
 from schemas.errors import Code, ServiceError
 
 # No spanning tree and no delay: a port forwards at once. Snooping off: without a querier and with pods that
@@ -14,12 +16,13 @@ _SETTINGS = {"br_stp_state": 0, "br_forward_delay": 0, "br_mcast_snooping": 0}
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """What a network's bridge has to be. `mtu` in bytes."""
+    """What a network's bridge has to be. `mtu` in bytes; `gateways` are addresses of its own."""
 
     name: str
     network: str
     mtu: int
     uplink: str | None = None
+    gateways: tuple[IPInterface, ...] = ()
 
     @property
     def alias(self) -> str:
@@ -52,6 +55,32 @@ def ensure_bridge(host: Netns, bridge: Bridge) -> None:
             if made is not None and uplink.master != made.index:
                 links.change(uplink.name, master=made.index)
             links.change(uplink.name, state="up")
+        if bridge.gateways:
+            _be_gateway(links, bridge)
+
+
+def _be_gateway(links: Session, bridge: Bridge) -> None:
+    made = links.find(bridge.name)
+    if made is None:
+        return
+    if any(gateway.version == 6 for gateway in bridge.gateways):
+        write_sysctl(f"net/ipv6/conf/{bridge.name}/accept_dad", 0)  # every node has the same gateway
+        write_sysctl(f"net/ipv6/conf/{bridge.name}/disable_ipv6", 0)
+    present = links.addresses(made.index)
+    for gateway in bridge.gateways:
+        if gateway not in present:
+            links.add_address(made.index, gateway)
+
+
+def adopt_ports(host: Netns, name: str, ports: Collection[str]) -> None:
+    """Make links that are there ports of the bridge again: a bridge that is removed lets go of all it has."""
+    with inside(host) as links:
+        bridge = links.find(name)
+        if bridge is None:
+            return
+        for link in links.all():
+            if link.name in ports and link.master != bridge.index:
+                links.change(link.name, master=bridge.index)
 
 
 def remove_bridge(host: Netns, bridge: Bridge) -> None:

@@ -58,6 +58,20 @@ def silence(path: str, wanted: Identity, ifname: str, addresses: frozenset[IPInt
             links.change(ifname, state="down")
 
 
+def remove(path: str, wanted: Identity, ifname: str, kind: str) -> None:
+    """Remove `ifname` of that namespace, if it is a link of that kind.
+
+    Nothing to do where the namespace or the interface are gone. Raises ServiceError `kernel_refused`.
+    """
+    pod = _found(path, wanted)
+    if pod is None:
+        return
+    with pod, inside(pod) as links:
+        link = links.find(ifname)
+        if link is not None and link.kind == kind:
+            links.remove(ifname)
+
+
 def _found(path: str, wanted: Identity) -> Netns | None:
     """The namespace: where it was, or wherever else somebody holds it."""
     pod = _opened(path, wanted)

@@ -26,9 +26,12 @@ from pyroute2.netlink.exceptions import NetlinkError
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import KernelRoute
 from schemas.errors import Code, ServiceError
+from schemas.fields import IPAddress
 
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
+_EVERYBODY = "00:00:00:00:00:00"  # bridge(8): where frames go whose destination is not known
+_IFA_F_NODAD = 2  # linux/if_addr.h
 _RT_TABLE_MAIN = 254  # linux/rtnetlink.h
 _FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
 _ADVICE = {
@@ -57,7 +60,10 @@ class Refused(ServiceError):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What the kernel says of a link. `master` is the index of the bridge that has it as a port."""
+    """What the kernel says of a link.
+
+    `master` is the index of the bridge that has it as a port, `lower` that of the link it is made on.
+    """
 
     index: int
     name: str
@@ -66,6 +72,7 @@ class Link:
     mtu: int
     alias: str | None
     master: int | None
+    lower: int | None
     up: bool
     loopback: bool
     forwarding: bool
@@ -118,6 +125,14 @@ class Session:
                 for message in self._route.addr("dump", index=index)
             ]
 
+    def add_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Put an address on a link, an IPv6 one without duplicate detection."""
+        flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
+        with _translated(f"add address {address}"):
+            self._route.addr(
+                "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
+            )
+
     def routes(self, index: int) -> list[KernelRoute]:
         """The routes of the main table through a link."""
         with _translated(f"list the routes of link {index}"):
@@ -127,6 +142,57 @@ class Session:
                 for message in self._route.route("dump", family=family, oif=index)
                 if message.get("oif") == index and message.get("table") == _RT_TABLE_MAIN
             ]
+
+    def add_tunnel(self, name: str, vni: int, local: IPAddress, port: int, mtu: int) -> None:
+        """Make a VXLAN device that learns who is where from what it hears."""
+        end = {"vxlan_local" if local.version == 4 else "vxlan_local6": str(local)}
+        self.add(name, "vxlan", mtu=mtu, vxlan_id=vni, vxlan_port=port, vxlan_learning=1, **end)
+
+    def tunnel(self, index: int) -> tuple[int, str, int]:
+        """The number, the local address and the UDP port of a VXLAN device."""
+        with _translated(f"look up link {index}"):
+            message = self._route.link("get", index=index)[0]
+        data = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA")
+        local = data.get_attr("IFLA_VXLAN_LOCAL") or data.get_attr("IFLA_VXLAN_LOCAL6") or ""
+        return data.get_attr("IFLA_VXLAN_ID"), str(local), data.get_attr("IFLA_VXLAN_PORT")
+
+    def peers(self, index: int) -> set[IPAddress]:
+        """Where a VXLAN device sends what is for everybody."""
+        with _translated(f"list the peers of link {index}"):
+            return {
+                ip_address(message.get_attr("NDA_DST"))
+                for message in self._route.fdb("dump", ifindex=index)
+                if message.get_attr("NDA_LLADDR") == _EVERYBODY and message.get_attr("NDA_DST") is not None
+            }
+
+    def add_peer(self, index: int, peer: IPAddress) -> None:
+        """Have a VXLAN device send what is for everybody there, too."""
+        with _translated(f"add tunnel peer {peer}"):
+            self._route.fdb("append", ifindex=index, lladdr=_EVERYBODY, dst=str(peer))
+
+    def remove_peer(self, index: int, peer: IPAddress) -> None:
+        """Have a VXLAN device send nothing there that is for everybody."""
+        with _translated(f"remove tunnel peer {peer}"):
+            self._route.fdb("del", ifindex=index, lladdr=_EVERYBODY, dst=str(peer))
+
+    def carrying(self, address: IPAddress) -> Link | None:
+        """The link that has this address."""
+        with _translated("list all addresses"):
+            for message in self._route.addr("dump"):
+                if ip_address(message.get("address")) == address:
+                    return self.at(message["index"])
+        return None
+
+    def towards_others(self) -> int | None:
+        """The index of the link that a default route leads through, IPv4's before IPv6's."""
+        with _translated("list the routes"):
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for message in self._route.route("dump", family=family):
+                    if message["dst_len"] == 0 and message.get("table") == _RT_TABLE_MAIN:
+                        index: int | None = message.get("oif")
+                        if index is not None:
+                            return index
+        return None
 
     def _get(self, **which: Any) -> Link | None:
         try:
@@ -159,6 +225,14 @@ def session() -> Iterator[Session]:
             loop.run_until_complete(asyncio.sleep(0))  # closing is finished by the loop
     finally:
         loop.close()
+
+
+def link_index(name: str) -> int | None:
+    """The index of a link of the namespace that the thread is in."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
 
 
 def write_sysctl(key: str, value: int) -> None:
@@ -202,6 +276,7 @@ def _link(message: Any) -> Link:
         mtu=message.get("mtu"),
         alias=message.get("ifalias"),
         master=message.get("master"),
+        lower=message.get("link"),
         up=bool(message["flags"] & _IFF_UP),
         loopback=bool(message["flags"] & _IFF_LOOPBACK),
         forwarding=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")

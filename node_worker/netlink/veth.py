@@ -1,17 +1,14 @@
 """A pod's endpoint on a bridge: a veth pair, one end a port of the host's bridge, the other in the pod."""
 
 import errno
-import socket
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
-from cni.wishes import FIRST_INTERFACE
 from node_worker.netlink.batch import (
     End,
-    Message,
     RoutingSocket,
     add_address,
-    add_route,
     announce_ipv4,
     change_link,
     generate_ipv6,
@@ -20,12 +17,13 @@ from node_worker.netlink.batch import (
     without_ipv6,
 )
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Refused, inside, write_sysctl
-from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan, PlannedRoute
+from node_worker.netlink.routes import made_routes, route_messages
+from node_worker.netlink.session import Link, Refused, inside, link_index, write_sysctl
+from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan
 from schemas.errors import Code, ServiceError
 
-_LATER_METRIC = 2000  # above what the kernel gives by itself: 0, and 1024 for IPv6
-_LOOPBACK = 1  # the index of lo, in every namespace
+LOOPBACK = 1
+"""The index of lo, in every namespace."""
 _PORT_READY_S = 0.25
 _PORT_POLL_S = 0.0001
 
@@ -33,7 +31,7 @@ _PORT_POLL_S = 0.0001
 def has_link(netns: Netns, name: str) -> bool:
     """Whether the namespace has a link of that name."""
     with netns.entered():
-        return _index(name) is not None
+        return link_index(name) is not None
 
 
 def link_names(netns: Netns) -> set[str]:
@@ -68,7 +66,7 @@ class PreparedVeth:
         self._outside = outside
         with pod.entered():
             self._inside = undo.enter_context(RoutingSocket())
-            self._index = _index(plan.ifname) or 0
+            self._index = link_index(plan.ifname) or 0
 
     def start(self) -> None:
         """Bring the pod's end up, so that the host's forwards when it is needed."""
@@ -76,12 +74,12 @@ class PreparedVeth:
         if link == 0:
             raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
         announce, up = announce_ipv4(link, plan.ifname), change_link(link, plan.ifname, up=True)
-        loopback = change_link(_LOOPBACK, "lo", up=True)
+        loopback = change_link(LOOPBACK, "lo", up=True)
         self._inside.do([announce, without_ipv6(link, plan.ifname), up, loopback])
         _await_forwarding(self._outside, plan.host_link)
 
-    def complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
-        """Give the pair what `plan` has, and announce its addresses to the network; the routes it got.
+    def complete(self, plan: EndpointPlan) -> EndpointPlan:
+        """Give the pair what `plan` has, and announce its addresses to the network; what came of the plan.
 
         A route that the pod has already, by another interface, stays as it is. When it fails nothing of the
         endpoint is left. Raises ServiceError `kernel_refused`.
@@ -101,31 +99,27 @@ class PreparedVeth:
         self._outside.close()
         self._inside.close()
 
-    def _complete(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    def _complete(self, plan: EndpointPlan) -> EndpointPlan:
         """The MAC last, for setting it makes the kernel announce the addresses (arp_notify)."""
         addresses = [add_address(self._index, address) for address in plan.addresses]
         mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
-        routes = self._routes(plan)
-        return _made(plan, self._inside.do([*addresses, mac, *routes]))
+        done = self._inside.do([*addresses, mac, *route_messages(self._index, plan)])
+        return replace(plan, routes=made_routes(plan, done))
 
-    def _complete_with_ipv6(self, plan: EndpointPlan) -> tuple[PlannedRoute, ...]:
+    def _complete_with_ipv6(self, plan: EndpointPlan) -> EndpointPlan:
         """The pod's end comes up once more: its link-local address is made of its MAC then (RFC 4291)."""
         with self._pod.entered():
-            _prepare_ipv6(plan.ifname)
+            prepare_ipv6(plan.ifname)
         mac = change_link(self._index, plan.ifname, mac=plan.mac, mtu=plan.mtu)
         down, up = (change_link(self._index, plan.ifname, up=state) for state in (False, True))
         addresses = [add_address(self._index, address) for address in plan.addresses]
         with_ipv6 = generate_ipv6(self._index, plan.ifname)
-        done = self._inside.do([down, with_ipv6, mac, *addresses, up, *self._routes(plan)])
+        routes = route_messages(self._index, plan)
+        done = self._inside.do([down, with_ipv6, mac, *addresses, up, *routes])
         _await_forwarding(self._outside, plan.host_link)
         # The announcement at link up may have met a port that did not forward yet: have it repeated.
         self._inside.do([mac])
-        return _made(plan, done)
-
-    def _routes(self, plan: EndpointPlan) -> list[Message]:
-        """A pod leaves by eth0, whichever of its interfaces came first (podman has no order)."""
-        metric = None if plan.ifname == FIRST_INTERFACE else _LATER_METRIC + self._index
-        return [add_route(self._index, route.destination, route.via, metric) for route in plan.routes]
+        return replace(plan, routes=made_routes(plan, done))
 
 
 def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
@@ -144,14 +138,8 @@ def prepare_veth(host: Netns, pod: Netns, plan: LinkPlan) -> PreparedVeth:
         return prepared
 
 
-def _made(plan: EndpointPlan, done: list[bool]) -> tuple[PlannedRoute, ...]:
-    """Those routes of `plan`, whose messages came last, that were made."""
-    there = done[len(done) - len(plan.routes) :]
-    return tuple(route for route, made in zip(plan.routes, there, strict=True) if made)
-
-
 def _make_pair(outside: RoutingSocket, pod: Netns, plan: LinkPlan) -> None:
-    master = _index(plan.bridge)
+    master = link_index(plan.bridge)
     if master is None:
         raise _without_bridge(plan)
     outer = End(plan.host_link, plan.mtu, plan.host_mac)
@@ -188,14 +176,6 @@ def _remove(kernel: RoutingSocket, name: str) -> None:
     kernel.do([remove_link(0, name)])
 
 
-def _index(name: str) -> int | None:
-    """The index of a link of the namespace that the thread is in."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None
-
-
 def _without_bridge(plan: LinkPlan) -> ServiceError:
     return ServiceError(
         Code.NETWORK_NOT_READY,
@@ -206,7 +186,7 @@ def _without_bridge(plan: LinkPlan) -> ServiceError:
 
 
 def _taken(plan: LinkPlan) -> ServiceError:
-    if _index(plan.host_link) is not None:
+    if link_index(plan.host_link) is not None:
         return ServiceError(
             Code.LINK_CONFLICT,
             f"this node already has a link {plan.host_link}: remove it (ip link del {plan.host_link})",
@@ -224,7 +204,7 @@ def interface_exists(ifname: str, pod: str) -> ServiceError:
     )
 
 
-def _prepare_ipv6(ifname: str) -> None:
+def prepare_ipv6(ifname: str) -> None:
     """Runtimes may switch IPv6 off by default. Addresses come from the allocator, never from a router."""
     write_sysctl(f"net/ipv6/conf/{ifname}/disable_ipv6", 0)
     write_sysctl(f"net/ipv6/conf/{ifname}/accept_ra", 0)

@@ -141,7 +141,8 @@ def test_a_node_that_is_away_holds_nothing_up_and_is_told_when_it_is_back(asked:
     removed(asked, "n1")
     (answer,) = told(asked)
     assert answer.result is not None
-    assert {node["node"]: node["state"] for node in answer.result["nodes"]} == {"n1": "removed", "n2": "ready"}
+    states = {node["node"]: node["state"] for node in answer.result["nodes"]}
+    assert states == {"n1": "removed", "n2": "ready"}
     page = asked.reply(NodeSync(node="n2", session=asked.sessions["n2"]))
     assert [(n.network, n.state) for n in page.networks] == [("prod", "absent")]
     removed(asked, "n2")

@@ -43,6 +43,7 @@ PUBLISHED = {
     "address_quarantined": 143,
     "mac_forbidden": 144,
     "mac_in_use": 145,
+    "network_unsuitable": 146,
 }
 
 

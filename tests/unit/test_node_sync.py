@@ -112,10 +112,10 @@ async def test_a_driver_that_breaks_harms_only_its_own_network(path: Path, host:
     allocator = FakeAllocator(present("bad"), present("good"))
     ensure = host.ensure
 
-    def broken(network: str, definition: Any) -> None:
+    def broken(network: str, definition: Any, peers: Any) -> None:
         if network == "bad":
             raise ZeroDivisionError
-        ensure(network, definition)
+        ensure(network, definition, peers)
 
     host.ensure = broken  # type: ignore[method-assign]
     async with node(path, allocator, host, ALL):
