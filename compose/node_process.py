@@ -66,6 +66,7 @@ def worker_config(settings: Settings) -> worker.WorkerConfig:
         netns=settings.node_netns,
         netns_folders=tuple(map(Path, settings.netns_folders.split(":"))),
         address=settings.node_address,
+        repair_s=settings.reconcile_s,
     )
 
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     node_address: IPvAnyAddress | None = Field(
         default=None, description="where tunnels to this node end; its own towards others if unset"
     )
+    reconcile_s: PositiveFloat = Field(default=30, description="how often a node looks at its networks")
     node_dir: Path = Field(default=Path("/var/lib/moorage"), description="where the node's journal lives")
     netns_folders: str = Field(
         default=":".join(map(str, NETNS_FOLDERS)),

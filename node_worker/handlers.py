@@ -161,6 +161,7 @@ class Handlers:
         )
         if attachment is not None:
             release = await parts.teardown.retire(attachment)
+            parts.sync.ended(attachment.network)
         else:
             release = await parts.journal.run(
                 attachments.owe_nameless, request.network, request.container_id, request.ifname

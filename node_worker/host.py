@@ -13,8 +13,9 @@ from node_worker.drivers.delegated import DELEGATED, DelegatedDriver
 from node_worker.drivers.vxlan import VxlanDriver
 from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns, own
-from node_worker.netlink.session import inside
+from node_worker.netlink.session import Link, inside
 from node_worker.netns_folders import NETNS_FOLDERS, check_named, check_opened
+from node_worker.plan import NETWORK_LINKS
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
 
@@ -67,6 +68,11 @@ class Host:
             index = links.towards_others()
             found = links.addresses(index) if index is not None else []
         return next((item.ip for item in found if not item.is_link_local), None)
+
+    def network_links(self) -> frozenset[Link]:
+        """The links that networks are made of here."""
+        with inside(self._wired) as links:
+            return frozenset(link for link in links.all() if link.name.startswith(NETWORK_LINKS))
 
     def open_pod(self, path: str) -> Netns:
         """The pod's namespace at `path`, for the caller to close.

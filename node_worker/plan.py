@@ -13,6 +13,8 @@ IPInterface = IPv4Interface | IPv6Interface
 KernelRoute = tuple[IPv4Network | IPv6Network, IPAddress | None]
 """Where a route leads, and through which gateway."""
 
+NETWORK_LINKS = ("mo-", "mt-")
+"""What the names of bridges and tunnels of networks begin with."""
 _IFNAME_BYTES = 15  # IFNAMSIZ less its NUL, linux/if.h
 _DEFAULT = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 

@@ -9,7 +9,7 @@ An answer judges none but the attachments its request named, and each by its id.
 then, so it does not matter what its container did meanwhile: a later attachment has another id.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import structlog
@@ -49,7 +49,10 @@ class Reconcile:
         teardown: Teardown,
         leftovers: Leftovers,
         gate: Gate,
+        ended: Callable[[str], None],
     ) -> None:
+        """`ended` is told the network of each attachment that the allocator ended."""
+        self._ended = ended
         self._session = session
         self._ask = ask
         self._clock = clock
@@ -163,6 +166,8 @@ class Reconcile:
         for row in ending:
             log.warning("a stale attachment loses its endpoint", **_about(row))
         await self._teardown.retire_all(ending)
+        for network in {row.network for row in ending}:
+            self._ended(network)
         await self._leftovers.settle(page.leftover)
         return [attachment_id for attachment_id in page.unknown if attachment_id in named]
 

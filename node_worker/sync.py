@@ -3,6 +3,9 @@
 A round fetches all desired networks, page by page, and makes or removes each one that is not as desired yet.
 Rounds run at start, when the bell rings (reconnect, nudge, a heartbeat's other digest, an ADD that misses its
 network) and, with growing pauses, while the last one left something undone.
+
+Every now and then, and at reconnect, all that was made is looked at and mended where somebody changed it.
+That asks the allocator nothing.
 """
 
 import asyncio
@@ -30,6 +33,8 @@ from schemas.node import DesiredNetwork, DesiredPage, NodeSync, desired_digest, 
 _SYNC_S = 10.0
 _WAIT_S = 5.0
 _PAUSE_S = (0.5, 30.0)
+REPAIR_S = 30.0
+"""How often networks are looked at, in seconds."""
 
 log = structlog.get_logger("moorage.node")
 
@@ -47,8 +52,18 @@ class Sync:
     """Keeps this node's networks as the allocator wants them. Only `run` changes anything."""
 
     def __init__(
-        self, session: Session, ask: Ask, clock: DatabaseClock, journal: Journal, host: Host, threads: Threads
+        self,
+        session: Session,
+        ask: Ask,
+        clock: DatabaseClock,
+        journal: Journal,
+        host: Host,
+        threads: Threads,
+        repair_s: float = REPAIR_S,
     ) -> None:
+        """Networks are looked at every `repair_s` seconds."""
+        self._repair_s = repair_s
+        self._doubted = False
         self._session = session
         self._ask = ask
         self._clock = clock
@@ -72,6 +87,16 @@ class Sync:
         """Begin a round as soon as the present one is over."""
         self._bell.ring()
 
+    def doubt(self) -> None:
+        """Look at all that was made, and begin a round."""
+        self._doubted = True
+        self._bell.ring()
+
+    def ended(self, network: str) -> None:
+        """An attachment of this network has ended: it may be the last that kept it from being removed."""
+        if network in self._refused:
+            self._bell.ring()
+
     @property
     def digest(self) -> str | None:
         """Of what the last round fetched; None before the first."""
@@ -84,11 +109,41 @@ class Sync:
         """Until cancelled, keep in step. Needs no allocator to be there."""
         backoff = Backoff(*_PAUSE_S)
         while True:
+            if self._doubted:
+                await self._repair()
             if await self._round():
                 backoff.reset()
-                await self._bell.wait(None)
+                while not await self._bell.wait(self._repair_s) and await self._repair():
+                    pass
             else:
                 await self._bell.wait(backoff.delay())
+
+    async def _repair(self) -> bool:
+        """Make everything again that is there; whether that went well. What changes nothing costs little."""
+        self._doubted = False
+        whole = True
+        try:
+            before = await self._threads.run(self._host.network_links)
+            for made in list(self._ready.values()):
+                whole = await self._made_again(made) and whole
+            after = await self._threads.run(self._host.network_links)
+        except ServiceError as error:
+            log.warning("networks cannot be looked at", node=self._session.node, error=str(error))
+            return False
+        if before != after:
+            names = sorted({link.name for link in before ^ after})
+            log.warning("networks were mended: somebody had changed them", links=names)
+        return whole
+
+    async def _made_again(self, made: ReadyNetwork) -> bool:
+        peers = self._peers_of(made.definition) or frozenset()
+        try:
+            await self._threads.run(self._ensured, made.network, made.definition, peers)
+        except ServiceError as error:
+            log.warning("a network cannot be mended", network=made.network, error=str(error))
+            self._ready.pop(made.network, None)  # the next round tries, and reports it
+            return False
+        return True
 
     async def ready(self, name: str, version: int = 0) -> ReadyNetwork:
         """The network, in `version` or a newer one; what is missing is fetched, for at most 5 s.

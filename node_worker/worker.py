@@ -27,7 +27,7 @@ from node_worker.reconcile import Reconcile
 from node_worker.releases import Releases
 from node_worker.reports import Reports
 from node_worker.session import Session
-from node_worker.sync import Sync
+from node_worker.sync import REPAIR_S, Sync
 from node_worker.teardown import Teardown
 from node_worker.vanished import Vanished
 from schemas.fields import IPAddress
@@ -44,7 +44,7 @@ class WorkerConfig:
 
     `netns` is the path of a network namespace; None is the worker's own. Pods' namespaces must be under
     `netns_folders`. One journal belongs to one worker. Tunnels to this node end at `address`, by default the
-    one that the machine reaches others with.
+    one that the machine reaches others with. Networks are looked at, and mended, every `repair_s` seconds.
     """
 
     node: str
@@ -53,6 +53,7 @@ class WorkerConfig:
     netns: Path | None = None
     netns_folders: tuple[Path, ...] = NETNS_FOLDERS
     address: IPAddress | None = None
+    repair_s: float = REPAIR_S
 
 
 async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
@@ -69,13 +70,13 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         Threads("removals", _REMOVALS) as removals,
     ):
         session, clock, gate = Session(config.node), DatabaseClock(), Gate(config.node)
-        sync = Sync(session, ask, clock, journal, host, threads)
+        sync = Sync(session, ask, clock, journal, host, threads, config.repair_s)
         releases = Releases(config.node, ask, journal)
         reports = Reports(session, ask, journal, sync.news)
         teardown = Teardown(journal, host, threads, removals, releases)
         vanished = Vanished(config.node, journal, host, threads, teardown)
         leftovers = Leftovers(journal, host, threads, releases)
-        reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate)
+        reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate, sync.ended)
         pulse = Pulse(session, ask, clock, sync, reconcile, gate)
         await teardown.recover()
         loops = (
@@ -87,7 +88,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             vanished.run(),
             _follow(inbox.networks, sync.wake),
             _follow(inbox.attachments, reconcile.wake),
-            _follow(inbox.connected, sync.wake, sync.news.ring, releases.wake, pulse.wake),
+            _follow(inbox.connected, sync.doubt, sync.news.ring, releases.wake, pulse.wake),
             _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
         collector = Collector(journal, host, threads, teardown)

@@ -23,16 +23,19 @@ from schemas.node import (
     NodeSync,
     attachments_digest,
     desired_digest,
+    peers_digest,
 )
 
 DATABASE_TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SUBNET = "10.20.0.0/24"
 
 
-def definition(uplink: str | None = None, mtu: int = 1500) -> NetworkDefinition:
+def definition(
+    uplink: str | None = None, mtu: int = 1500, driver: dict[str, Any] | None = None
+) -> NetworkDefinition:
     return NetworkDefinition.model_validate(
         {
-            "driver": {"type": "bridge", "uplink": uplink},
+            "driver": driver or {"type": "bridge", "uplink": uplink},
             "subnets": [{"cidr": SUBNET, "gateway": "10.20.0.1"}],
             "mtu": mtu,
         }
@@ -59,6 +62,8 @@ class FakeAllocator:
 
     def __init__(self, *networks: DesiredNetwork) -> None:
         self.networks = {item.network: item for item in networks}
+        self.peers: tuple[Any, ...] | None = None
+        """Where tunnels end, if a network has any."""
         self.attachments: dict[UUID, AddressAllocate] = {}
         self.pinned: dict[str, int] = {}
         self.released: set[UUID] = set()
@@ -169,6 +174,7 @@ class FakeAllocator:
             database_time=DATABASE_TIME,
             networks=tuple(self.networks[name] for name in shown),
             next=shown[-1] if len(names) > len(shown) else None,
+            peers=self.peers if request.attachments is None and request.after is None else None,
             **self._compared(request),
         )
 
@@ -196,7 +202,8 @@ class FakeAllocator:
     def _heartbeat(self, request: NodeHeartbeat) -> Heartbeat:
         known = self.sessions.get(request.node) == request.session
         wanted = [item for item in self.networks.values() if item.state == "present"]
-        networks = desired_digest((item.network, item.version) for item in wanted)
+        peers = peers_digest(self.peers) if self.peers is not None else ""
+        networks = desired_digest(((item.network, item.version) for item in wanted), peers)
         here = attachments_digest(self.on(request.node)) if known else ""
         return Heartbeat(
             database_time=DATABASE_TIME,

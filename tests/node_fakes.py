@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from broker.threads import Threads
@@ -71,7 +71,7 @@ class FakeHost:
         """Called around each verb, in its thread."""
 
     def driver(self, name: str) -> "FakeHost":
-        assert name in ("bridge", "ipam")
+        assert name in ("bridge", "vxlan", "ipam")
         self.delegated = name == "ipam"
         return self
 
@@ -89,6 +89,9 @@ class FakeHost:
 
     def address(self) -> None:
         return None
+
+    def network_links(self) -> frozenset["FakeLink"]:
+        return frozenset(map(FakeLink, self.networks))
 
     def mend(self, network: str, endpoints: Collection[Attachment]) -> None:
         self.mended[network] = {row.host_link for row in endpoints}
@@ -171,6 +174,10 @@ class FakeHost:
         return other
 
 
+class FakeLink(NamedTuple):
+    name: str
+
+
 class FakePrepared:
     def __init__(self, host: FakeHost) -> None:
         self.complete = host.attach
@@ -194,18 +201,24 @@ LOOPS = ("sync", "reconcile", "releases")
 
 @asynccontextmanager
 async def node(
-    path: Path, allocator: Any, host: Any, loops: Iterable[str] = LOOPS, *, served: bool = True
+    path: Path,
+    allocator: Any,
+    host: Any,
+    loops: Iterable[str] = LOOPS,
+    *,
+    served: bool = True,
+    repair_s: float = 30,
 ) -> Any:
     """A worker on the journal at `path`, after its first undoing and, if `served`, when it serves ADD."""
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal(path))
         threads = stack.enter_context(Threads("fake netlink", 4))
         session, clock, gate = Session("node-a"), DatabaseClock(), Gate("node-a")
-        sync = Sync(session, allocator, clock, journal, host, threads)
+        sync = Sync(session, allocator, clock, journal, host, threads, repair_s)
         releases = Releases("node-a", allocator, journal)
         teardown = Teardown(journal, host, threads, threads, releases)
         leftovers = Leftovers(journal, host, threads, releases)
-        reconcile = Reconcile(session, allocator, clock, journal, teardown, leftovers, gate)
+        reconcile = Reconcile(session, allocator, clock, journal, teardown, leftovers, gate, sync.ended)
         pulse = Pulse(session, allocator, clock, sync, reconcile, gate)
         collector = Collector(journal, host, threads, teardown)
         parts = Parts(

@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import inside
 from node_worker.worker import WorkerConfig, run
 from schemas.errors import Code, ServiceError
-from schemas.node import Nudge
+from schemas.node import NodeSync, Nudge
 from tests.node_allocator import FakeAllocator, present
 from tests.node_fakes import until
 
@@ -62,7 +63,16 @@ class Cluster:
 
     def config(self, host: str) -> WorkerConfig:
         folder = self.folder / host
-        return WorkerConfig(f"node-{host}", folder / "journal", folder / "cni.sock", Path(self.path(host)))
+        return WorkerConfig(
+            f"node-{host}", folder / "journal", folder / "cni.sock", Path(self.path(host)), repair_s=0.2
+        )
+
+    async def ip(self, what: str, *words: str) -> str:
+        """What `ip` says inside a namespace."""
+        program = ["nsenter", f"--net={self.path(what)}", "ip", *words]
+        ip = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
+        said, _ = await ip.communicate()
+        return said.decode()
 
     @asynccontextmanager
     async def worker(self, *hosts: str) -> AsyncIterator[None]:
@@ -312,3 +322,67 @@ async def test_the_journal_says_what_is_attached(cluster: Cluster) -> None:
     facts = await asyncio.to_thread(Path(cluster.path(pod)).stat)
     assert (row.netns_device, row.netns_inode) == (facts.st_dev, facts.st_ino)
     assert {row.host_link} == await cluster.endpoints("a")
+
+
+async def test_a_bridge_deleted_by_hand_is_back_with_its_pods_and_a_foreign_one_untouched(
+    cluster: Cluster,
+) -> None:
+    one, other = await cluster.pod("one"), await cluster.pod("other")
+    async with cluster.worker("a", "b"):
+        for host, pod, owner in (("a", one, "web-0"), ("b", other, "web-1")):
+            assert (await cluster.call(host, "ADD", pod, owner))[0] == 0
+        await cluster.ip("a", "link", "add", "foreign", "type", "bridge")
+        await cluster.ip("a", "link", "add", "port", "master", "foreign", "type", "veth", "peer", "far")
+        before = await cluster.ip("a", "-o", "link", "show", "master", "foreign")
+        assert "port" in before
+        await cluster.ip("a", "link", "delete", "mo-prod")
+
+        async def reached() -> bool:
+            return await cluster.pings(one, "10.20.0.11") and await cluster.pings(other, "10.20.0.10")
+
+        await until(reached, 10)
+        assert await cluster.ip("a", "-o", "link", "show", "master", "foreign") == before
+
+
+async def test_pods_reach_one_another_through_tunnels(cluster: Cluster) -> None:
+    cluster.allocator.networks = {"prod": present(driver={"type": "vxlan", "vni": 42}, mtu=1450)}
+    ends = {"a": "192.168.77.1", "b": "192.168.77.2"}
+    for host, end in ends.items():
+        await cluster.ip(host, "address", "add", f"{end}/24", "dev", "eth1")
+        await cluster.ip(host, "route", "add", "default", "dev", "eth1")
+    cluster.allocator.peers = tuple(map(IPv4Address, ends.values()))
+    one, other = await cluster.pod("one"), await cluster.pod("other")
+    async with cluster.worker("a", "b"):
+        for host, pod, owner in (("a", one, "web-0"), ("b", other, "web-1")):
+            status, answer = await cluster.call(host, "ADD", pod, owner)
+            assert status == 0, answer
+        assert await cluster.pings(one, "10.20.0.11")
+        assert await cluster.pings(other, "10.20.0.10")
+        said = {str(request.address) for request in cluster.allocator.of(NodeSync) if request.address}
+        assert said == set(ends.values()), "each node says where its tunnels end"
+        await cluster.ip("a", "link", "delete", "mt-prod")
+
+        async def reached() -> bool:
+            return await cluster.pings(one, "10.20.0.11")
+
+        await until(reached, 10)
+
+
+async def test_a_pod_beside_the_nodes_interface_is_attached_checked_and_deleted(cluster: Cluster) -> None:
+    driver = {"type": "macvlan", "parent": "eth1"}
+    cluster.allocator.networks = {"prod": present(driver=driver)}
+    one, other = await cluster.pod("one"), await cluster.pod("other")
+    async with cluster.worker("a", "b"):
+        status, answer = await cluster.call("a", "ADD", one, "web-0")
+        assert status == 0, answer
+        assert [item["name"] for item in answer["interfaces"]] == ["eth0"]
+        assert answer["ips"][0]["interface"] == 0
+        assert (await cluster.call("b", "ADD", other, "web-1"))[0] == 0
+        assert await cluster.pings(one, "10.20.0.11")
+        for _ in range(2):
+            assert (await cluster.call("a", "DEL", one, "web-0"))[0] == 0
+        assert "eth0" not in await cluster.ip(one, "-o", "link")
+        await until(lambda: list(cluster.allocator.holders()) == ["shop/web-1"])
+        cluster.end_pod(other)
+        assert (await cluster.call("b", "DEL", other, "web-1"))[0] == 0
+        await until(lambda: cluster.allocator.holders() == {})
