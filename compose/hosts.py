@@ -1,4 +1,4 @@
-"""Simulated hosts: a network namespace for each node, joined by an underlay bridge in one of its own.
+"""Simulated hosts: a network namespace for each node, joined by two switches in namespaces of their own.
 
 Nothing is made in the machine's own network namespace, so removing the namespaces removes everything.
 """
@@ -7,12 +7,16 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from node_worker.netlink import simulated
 
 UPLINK = "eth1"
-"""The interface of each simulated host that joins the underlay."""
+"""The interface of each simulated host that joins the underlay. It has no address."""
+FABRIC = "eth0"
+"""The interface that each simulated host reaches the others with, by an address of its own."""
+FABRIC_SUBNET = IPv4Network("192.168.77.0/24")
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,12 @@ def simulated_hosts(nodes: Sequence[str], prefix: str) -> Iterator[list[Host]]:
         for host in hosts:
             simulated.create_netns(host.netns)
             undo.callback(simulated.remove_netns, host.netns)
-        simulated.connect_hosts(underlay, [host.netns for host in hosts], uplink=UPLINK)
+        names = [host.netns for host in hosts]
+        simulated.connect_hosts(underlay, names, uplink=UPLINK)
         undo.callback(simulated.remove_netns, underlay)
+        fabric = f"{prefix}-fabric"
+        simulated.connect_hosts(fabric, names, uplink=FABRIC, subnet=FABRIC_SUBNET)
+        undo.callback(simulated.remove_netns, fabric)
         yield hosts
 
 

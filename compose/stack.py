@@ -18,6 +18,8 @@ from compose.settings import Settings
 from schemas.errors import Code, ServiceError
 
 _GRACE_S = 15
+_RECONCILE_S = "5"
+"""A simulated node looks at its networks sooner than a real one: somebody may be watching."""
 _MAX_SOCKET_BYTES = 107  # unix(7): sun_path holds 108 bytes with its final NUL
 Progress = Callable[[str], None]
 
@@ -142,6 +144,7 @@ def _start_node(servers: Servers, state_dir: Path, host: Host, undo: ExitStack) 
         "MOORAGE_NODE_NETNS": str(host.path),
         "MOORAGE_NODE_DIR": str(folder),
         "MOORAGE_CNI_SOCKET": str(socket),
+        "MOORAGE_RECONCILE_S": _RECONCILE_S,
     }
     process = _start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
     return RunningNode(host.node, host, socket, process)

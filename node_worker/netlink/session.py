@@ -133,6 +133,11 @@ class Session:
                 "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
             )
 
+    def lead_out(self, index: int) -> None:
+        """Have IPv4 leave by this link, as it is where there is no router."""
+        with _translated(f"add a default route through link {index}"):
+            self._route.route("add", dst="0.0.0.0/0", oif=index)
+
     def routes(self, index: int) -> list[KernelRoute]:
         """The routes of the main table through a link."""
         with _translated(f"list the routes of link {index}"):

@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Sequence
+from ipaddress import IPv4Network, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,18 @@ def remove_netns(name: str) -> None:
     path.unlink(missing_ok=True)
 
 
-def connect_hosts(underlay: str, hosts: Sequence[str], *, uplink: str = "eth1", mtu: int = 1500) -> None:
+def connect_hosts(
+    underlay: str,
+    hosts: Sequence[str],
+    *,
+    uplink: str = "eth1",
+    mtu: int = 1500,
+    subnet: IPv4Network | None = None,
+) -> None:
     """Join the namespaces `hosts` by a switch in a new namespace `underlay`.
 
-    Each host gets an interface `uplink`, up and without addresses; port n of the switch is the n-th host.
+    Each host gets an interface `uplink`, up; port n of the switch is the n-th host. With `subnet` the n-th
+    host has its n-th address there, and its default route that way; else no address.
     Remove it with `remove_netns(underlay)`: the kernel takes the uplinks away a moment later. When it fails
     nothing is left.
     """
@@ -84,6 +93,10 @@ def connect_hosts(underlay: str, hosts: Sequence[str], *, uplink: str = "eth1", 
                     links.add(port, "veth", mtu=mtu, master=index, state="up", peer=peer)
                     with inside(host) as there:
                         there.change(uplink, state="up")
+                        end = there.find(uplink)
+                        if subnet is not None and end is not None:
+                            there.add_address(end.index, ip_interface(f"{subnet[number]}/{subnet.prefixlen}"))
+                            there.lead_out(end.index)
     except BaseException:
         remove_netns(underlay)
         raise

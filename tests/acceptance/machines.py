@@ -81,6 +81,12 @@ class Pod:
         outside = ["nsenter", f"--net={self.node.host.path}", *command]
         return subprocess.run(outside, capture_output=True, text=True, timeout=10, check=False)
 
+    @staticmethod
+    def on_node(node: RunningNode, *command: str) -> str:
+        """What a command says in the namespace of a node."""
+        outside = ["nsenter", f"--net={node.host.path}", *command]
+        return subprocess.run(outside, capture_output=True, text=True, timeout=10, check=False).stdout
+
     def reaches(self, address: str) -> bool:
         """Whether a ping is answered."""
         return self.run("ping", "-c", "1", "-W", "2", address).returncode == 0
