@@ -67,6 +67,13 @@ _Gateway = Annotated[
 _Masquerade = Annotated[
     bool, typer.Option("--masquerade", help="bridge: let pods reach out through the node's own address")
 ]
+_Probe = Annotated[
+    bool | None,
+    typer.Option(
+        "--probe/--no-probe",
+        help="ask the segment before an address is used (default: on an uplink, macvlan and ipvlan)",
+    ),
+]
 _Deadline = Annotated[float, typer.Option(help="how long the nodes have, in seconds")]
 _KeepGoing = Annotated[
     bool, typer.Option("--keep-going", help="keep it on the nodes that can make it; the others try again")
@@ -96,6 +103,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     port: _Port = None,
     gateway_on_node: _Gateway = False,
     masquerade: _Masquerade = False,
+    probe: _Probe = None,
     mtu: _Mtu = None,
     owner: _Owners = None,
     keep_going: _KeepGoing = False,
@@ -125,7 +133,7 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
             "owners": tuple(owner or ()),
             "keep_going": keep_going,
             "deadline_s": deadline,
-        } | ({"mtu": mtu} if mtu is not None else {})
+        } | {name: value for name, value in (("mtu", mtu), ("probe", probe)) if value is not None}
         request = NetworkCreate.model_validate(body, extra="forbid")  # a driver has not all of the options
         view = session.ask_nodes(
             request,

@@ -6,7 +6,7 @@ could leave something: see `attachments.State` and `teardown.py`.
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -17,12 +17,13 @@ from broker.threads import Threads, ended, whole
 from cni.errors import CniError, SpecCode
 from cni.request import CniRequest
 from cni.result import CniResult
-from node_worker import attachments
+from node_worker import attachments, conflicts
 from node_worker.asking import Ask, ask_for, left_open
 from node_worker.attachments import Attachment, State
 from node_worker.checking import complain, expected
 from node_worker.clock import DatabaseClock
 from node_worker.collecting import Collector
+from node_worker.conflicts import Conflicts
 from node_worker.drivers import Prepared
 from node_worker.drivers.delegated import DELEGATED
 from node_worker.gate import Gate
@@ -40,6 +41,7 @@ from node_worker.plan import (
     result,
 )
 from node_worker.pulse import Pulse
+from node_worker.refusals import makes_no_interfaces, overtaken
 from node_worker.releases import Releases
 from node_worker.sync import ReadyNetwork, Sync
 from node_worker.teardown import Teardown
@@ -51,6 +53,8 @@ ALLOCATE_S = 20.0
 """How long an allocate may take, in seconds: less than the CNI endpoint gives an ADD."""
 _MARGIN_S = 1.0  # the deadline passes before the node stops waiting, so that a late answer is rare
 _RELEASE_S = 2.0
+_OTHERS = 3
+"""How many addresses that somebody else was seen to use are passed over within one ADD."""
 
 log = structlog.get_logger("moorage.node")
 
@@ -71,6 +75,7 @@ class Parts:
     releases: Releases
     teardown: Teardown
     collector: Collector
+    conflicts: Conflicts
 
 
 class Handlers:
@@ -83,13 +88,16 @@ class Handlers:
         """Attach the pod: a complete endpoint, or nothing and the ServiceError that says why."""
         self._parts.pulse.check()
         async with self._parts.gate.adding():
+            for _ in range(_OTHERS):
+                with suppress(conflicts.AnotherMayDo):
+                    return await self._add(request)
             return await self._add(request)
 
     async def _add(self, request: CniRequest) -> CniResult:
         parts = self._parts
         network = await parts.sync.ready(request.network)
         if network.definition.driver.type == DELEGATED and not request.conf.delegated:
-            raise _makes_no_interfaces(network)
+            raise makes_no_interfaces(network.network)
         with ExitStack() as shelter:
             shelter.enter_context(parts.collector.sheltered(named := uuid4()))
             async with AsyncExitStack() as undo:
@@ -151,7 +159,7 @@ class Handlers:
         taken.set()
         with closing(await whole(preparing)) as prepared:
             plan = plan_endpoint(allocated, request.ifname)
-            return await self._wire(attachment, allocated, plan, prepared), allocated
+            return await self._wire(attachment, allocated, plan, prepared, network), allocated
 
     async def delete(self, request: CniRequest) -> None:
         """Detach the pod; the release is sent now or, if the broker is away, later (promise 7)."""
@@ -276,7 +284,12 @@ class Handlers:
         return allocated
 
     async def _wire(
-        self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
+        self,
+        attachment: Attachment,
+        allocated: Allocated,
+        plan: EndpointPlan,
+        prepared: Prepared,
+        network: ReadyNetwork,
     ) -> EndpointPlan:
         """Complete the endpoint, where it may be completed; what came of the plan."""
         parts = self._parts
@@ -284,9 +297,11 @@ class Handlers:
         if allocated.replaces:
             given = (plan.addresses, plan.mac, allocated.replaces)
             if not await parts.journal.run(attachments.answered, attachment.attachment_id, *given):
-                raise _replaced(attachment)
+                raise overtaken(attachment)
             for replaced in allocated.replaces:
                 await self._make_room(replaced)
+        if network.definition.probes:
+            await parts.conflicts.check(attachment, allocated, plan, prepared)
         try:
             made = await parts.threads.run(self._completed, attachment, allocated, plan, prepared)
         except ServiceError as error:
@@ -295,7 +310,7 @@ class Handlers:
             raise
         if made is None:
             parts.gate.check()
-            raise _replaced(attachment)
+            raise overtaken(attachment)
         return made
 
     def _completed(
@@ -365,24 +380,6 @@ def _goes_on(known: Attachment, draft: Attachment) -> bool:
 
 def _same_pod(known: Attachment, draft: Attachment) -> bool:
     return (known.netns_inode, known.netns_cookie) == (draft.netns_inode, draft.netns_cookie)
-
-
-def _replaced(attachment: Attachment) -> ServiceError:
-    return ServiceError(
-        Code.ATTACHMENT_RELEASED,
-        f"{attachment.container_id} {attachment.ifname} was ended while it was being attached, by a newer "
-        "sandbox of the same owner or by an operator: attach it again if it is still wanted",
-        container_id=attachment.container_id,
-    )
-
-
-def _makes_no_interfaces(network: ReadyNetwork) -> ServiceError:
-    return ServiceError(
-        Code.NETWORK_UNSUITABLE,
-        f"network {network.network} makes no interfaces (driver {DELEGATED}): name moorage as `ipam` of the "
-        "plugin that makes them, or ask for a network with another driver",
-        network=network.network,
-    )
 
 
 def _about(request: CniRequest, node: str) -> dict[str, str]:

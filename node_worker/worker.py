@@ -14,6 +14,7 @@ from cni.endpoint import serve
 from node_worker.asking import Ask
 from node_worker.clock import DatabaseClock
 from node_worker.collecting import Collector
+from node_worker.conflicts import Conflicts
 from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.host import Host
@@ -34,6 +35,7 @@ from schemas.fields import IPAddress
 
 _NETLINK_THREADS = 4
 _REMOVALS = 16
+_PROBES = 32
 
 log = structlog.get_logger("moorage.node")
 
@@ -68,6 +70,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         Journal(config.journal) as journal,
         Threads("netlink", _NETLINK_THREADS) as threads,
         Threads("removals", _REMOVALS) as removals,
+        Threads("probes", _PROBES) as probes,
     ):
         session, clock, gate = Session(config.node), DatabaseClock(), Gate(config.node)
         sync = Sync(session, ask, clock, journal, host, threads, config.repair_s)
@@ -92,8 +95,21 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
         collector = Collector(journal, host, threads, teardown)
+        conflicts = Conflicts(config.node, ask, probes)
         parts = Parts(
-            config.node, ask, clock, journal, host, threads, sync, pulse, gate, releases, teardown, collector
+            config.node,
+            ask,
+            clock,
+            journal,
+            host,
+            threads,
+            sync,
+            pulse,
+            gate,
+            releases,
+            teardown,
+            collector,
+            conflicts,
         )
         async with _running(*loops), serve(config.socket, Handlers(parts)):
             log.info("node worker serves", node=config.node, socket=str(config.socket))

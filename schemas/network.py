@@ -62,6 +62,17 @@ class NetworkDefinition(Message):
     subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=16)
     mtu: Annotated[int, MTU] = 1500
     owners: tuple[OwnerPattern, ...] = Field(default=(), max_length=256)
+    probe: bool | None = None
+
+    @property
+    def probes(self) -> bool:
+        """Whether nodes ask the segment, before a pod has an address, if somebody else uses it.
+
+        Unless it was said: where others may be on the segment.
+        """
+        if self.probe is not None:
+            return self.probe
+        return bool(getattr(self.driver, "uplink", None) or getattr(self.driver, "parent", None))
 
     @model_validator(mode="before")
     @classmethod

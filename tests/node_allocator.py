@@ -8,7 +8,14 @@ from ipaddress import IPv4Address
 from typing import Any
 from uuid import UUID
 
-from schemas.address import AddressAllocate, AddressRelease, Allocated, AllocatedAddress, Released
+from schemas.address import (
+    AddressAllocate,
+    AddressQuarantine,
+    AddressRelease,
+    Allocated,
+    AllocatedAddress,
+    Released,
+)
 from schemas.errors import Code, ServiceError
 from schemas.message import Done, Message, Request
 from schemas.network import NetworkDefinition
@@ -67,6 +74,9 @@ class FakeAllocator:
         self.attachments: dict[UUID, AddressAllocate] = {}
         self.pinned: dict[str, int] = {}
         self.released: set[UUID] = set()
+        self.withheld: dict[str, str] = {}
+        """Addresses in quarantine, and why."""
+        self.policy = "pinned"
         self.ended: set[UUID] = set()
         """Whose end the history knows: released, replaced, fenced or ended by an operator."""
         self.sessions: dict[str, UUID] = {}
@@ -117,6 +127,11 @@ class FakeAllocator:
         match request:
             case AddressAllocate():
                 return self._allocate(request)
+            case AddressQuarantine():
+                self.attachments.pop(request.attachment_id, None)
+                self.ended.add(request.attachment_id)
+                self.withheld[str(request.address)] = request.reason
+                return Done()
             case AddressRelease():
                 return self._release(request)
             case NodeSync():
@@ -138,20 +153,29 @@ class FakeAllocator:
                 raise ServiceError(Code.OWNER_ATTACHED_ELSEWHERE, "held by another node")
             self.end(key)
         self.attachments[request.attachment_id] = request
-        offset = self.pinned.setdefault(request.owner, len(self.pinned) + 10)
-        address = IPv4Address("10.20.0.0") + offset
+        address = self._address(request.owner)
+        if str(address) in self.withheld:
+            del self.attachments[request.attachment_id]
+            raise ServiceError(Code.ADDRESS_QUARANTINED, f"{address} is quarantined")
         given = AllocatedAddress(address=address, prefix=24, gateway=IPv4Address("10.20.0.1"))
         return Allocated(
             network=request.network,
             network_version=self.version,
             pool="default",
-            policy="pinned",
+            policy=self.policy,
             attachment_id=request.attachment_id,
             addresses=(given,),
             mac="0a:58:" + ":".join(f"{byte:02x}" for byte in address.packed),
             mtu=1500,
             replaces=tuple(replaced),
         )
+
+    def _address(self, owner: str) -> IPv4Address:
+        """The owner's own; where the pool is shared, another one if that is withheld."""
+        found = IPv4Address("10.20.0.0") + self.pinned.setdefault(owner, len(self.pinned) + 10)
+        while self.policy == "shared" and str(found) in self.withheld:
+            found += 1
+        return found
 
     def _release(self, request: AddressRelease) -> Released:
         for key, item in list(self.attachments.items()):

@@ -16,6 +16,7 @@ from node_worker.attachments import Attachment, Release
 from node_worker.checking import Found
 from node_worker.clock import DatabaseClock
 from node_worker.collecting import Collector
+from node_worker.conflicts import Conflicts
 from node_worker.gate import Gate
 from node_worker.handlers import Handlers, Parts
 from node_worker.journal import Journal
@@ -182,6 +183,9 @@ class FakePrepared:
     def __init__(self, host: FakeHost) -> None:
         self.complete = host.attach
 
+    def ear(self) -> None:
+        return None
+
     def close(self) -> None:
         pass
 
@@ -234,6 +238,7 @@ async def node(
             releases,
             teardown,
             collector,
+            Conflicts("node-a", allocator, threads),
         )
         reports = Reports(session, allocator, journal, sync.news)
         running = {

@@ -104,7 +104,9 @@ def _changed(network: Network, request: NetworkUpdate) -> NetworkDefinition:
     subnets = before.subnets + request.add_subnets
     mtu = before.mtu if request.mtu is None else request.mtu
     try:
-        return NetworkDefinition(driver=before.driver, subnets=subnets, mtu=mtu, owners=owners)
+        return NetworkDefinition(
+            driver=before.driver, subnets=subnets, mtu=mtu, owners=owners, probe=before.probe
+        )
     except ValidationError as error:
         raise ServiceError(
             Code.SUBNET_CONFLICT,

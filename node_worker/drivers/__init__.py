@@ -17,6 +17,9 @@ class Prepared(Protocol):
     def complete(self, plan: EndpointPlan) -> EndpointPlan:
         """Complete the endpoint; what came of the plan. Leaves nothing of it when it fails."""
 
+    def ear(self) -> tuple[Netns, str] | None:
+        """A namespace and an interface there, up, that hears the network's segment; None without one."""
+
     def close(self) -> None:
         """Let go of what was open for this; the endpoint stays as it is. Safe to call twice."""
 

@@ -21,6 +21,9 @@ class Nothing:
         """See `Prepared`. The other plugin makes the routes, too."""
         return plan
 
+    def ear(self) -> None:
+        """See `Prepared`."""
+
     def close(self) -> None:
         """See `Prepared`."""
 

@@ -41,9 +41,9 @@ class Parent:
 class PreparedChild:
     """The interface in the pod, down and without any address."""
 
-    def __init__(self, plan: LinkPlan, parent: Parent, pod: Netns, undo: ExitStack) -> None:
+    def __init__(self, plan: LinkPlan, parent: Parent, host: Netns, pod: Netns, undo: ExitStack) -> None:
         """For `prepare_child`: looks into the pod."""
-        self._plan, self._parent, self._pod = plan, parent, pod
+        self._plan, self._parent, self._host, self._pod = plan, parent, host, pod
         with pod.entered():
             self._inside = undo.enter_context(RoutingSocket())
             self._index = link_index(plan.ifname) or 0
@@ -51,10 +51,18 @@ class PreparedChild:
             raise Refused(f"find {plan.ifname} in the pod", errno.ENODEV)
 
     def start(self) -> None:
-        """Have it announce its addresses when it comes up, and be reachable from within."""
-        announce = announce_ipv4(self._index, self._plan.ifname)
-        loopback = change_link(LOOPBACK, "lo", up=True)
-        self._inside.do([announce, without_ipv6(self._index, self._plan.ifname), loopback])
+        """Bring it up, so that the segment is heard. An ipvlan's hears nothing without an address."""
+        name, up = self._plan.ifname, []
+        if self._parent.kind == "macvlan":
+            up = [change_link(self._index, name, up=True)]
+        quiet = [announce_ipv4(self._index, name), without_ipv6(self._index, name)]
+        self._inside.do([*quiet, *up, change_link(LOOPBACK, "lo", up=True)])
+
+    def ear(self) -> tuple[Netns, str]:
+        """See `drivers.Prepared`."""
+        if self._parent.kind == "ipvlan":
+            return self._host, self._parent.name
+        return self._pod, self._plan.ifname
 
     def complete(self, plan: EndpointPlan) -> EndpointPlan:
         """Give the interface what `plan` has, and announce its addresses; what came of the plan.
@@ -74,7 +82,8 @@ class PreparedChild:
 
     def _complete(self, plan: EndpointPlan) -> EndpointPlan:
         name = plan.ifname
-        setting = [change_link(self._index, name, mtu=plan.mtu)]
+        # It comes up once more: what it announces then, and its link-local address, are made of its MAC.
+        setting = [change_link(self._index, name, up=False), change_link(self._index, name, mtu=plan.mtu)]
         if self._parent.kind == "macvlan":
             setting.append(change_link(self._index, name, mac=plan.mac))
         if any(address.version == 6 for address in plan.addresses):
@@ -108,7 +117,7 @@ def prepare_child(host: Netns, pod: Netns, plan: LinkPlan, parent: Parent) -> Pr
                 raise interface_exists(plan.ifname, pod="the pod") from refusal
             raise
         undo.callback(_remove_inside, pod, plan.ifname)
-        prepared = PreparedChild(plan, parent, pod, undo)
+        prepared = PreparedChild(plan, parent, host, pod, undo)
         prepared.start()
         undo.pop_all()
         return prepared

@@ -94,6 +94,10 @@ class PreparedVeth:
             self._outside.do([remove_link(0, plan.host_link)])
             raise
 
+    def ear(self) -> tuple[Netns, str]:
+        """See `drivers.Prepared`."""
+        return self._pod, self._plan.ifname
+
     def close(self) -> None:
         """Let go of the kernel's sockets. The pair stays. Safe to call twice."""
         self._outside.close()

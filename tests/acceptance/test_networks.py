@@ -1,6 +1,7 @@
 """Networks on every node through every real part: made, kept, mended and taken away while parts fail."""
 
 import json
+import subprocess
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from compose.hosts import UPLINK
+from compose.hosts import UPLINK, prefix_of
+from node_worker.netlink import simulated
 from schemas.errors import ServiceError
 from schemas.history import HistoryList, HistoryPage
 from schemas.network import NetworkCreate, NetworkShow, NetworkView
@@ -154,6 +156,41 @@ def test_a_bridge_deleted_by_hand_is_back_with_its_pods(machine: Machine):
     address = addresses_of(other.add())[0]
     one.on_host("ip", "link", "delete", "mo-prod")
     until(lambda: one.reaches(address))
+
+
+def test_an_address_that_a_foreign_host_answers_for_is_withheld_and_another_one_given(machine: Machine):
+    words = ("--driver", "macvlan", "--parent", UPLINK, "--subnet", "10.88.0.0/24")
+    assert machine.command("network", "create", "probed", *words).returncode == 0
+    underlay = f"{prefix_of(machine.stack.state_dir)}-underlay"
+    inside = ["nsenter", f"--net={simulated.netns_path(underlay)}", "ip", "address"]
+    subprocess.run([*inside, "add", "10.88.0.1/24", "dev", "switch"], check=True)
+    pod = Pod(machine, "bank/probed-0", "node-1", "probed")
+    assert addresses_of(pod.add()) == ["10.88.0.2"]
+    query = HistoryList.model_validate({"network": "probed", "address": "10.88.0.1"})
+    rows = machine.ask(query, HistoryPage).rows
+    assert [row.event for row in rows] == ["address.attached", "address.quarantined"]
+    assert "answered for 10.88.0.1 on node node-1" in rows[-1].details["reason"]
+    subprocess.run([*inside, "flush", "dev", "switch"], check=True)
+    released = machine.command("address", "release", "probed", "10.88.0.1", "--reason", "it left", "--yes")
+    assert released.returncode == 0, released.stderr
+    pod.delete()
+
+
+def test_a_pod_of_a_node_that_is_cut_off_is_withheld_elsewhere_until_that_is_fenced(machine: Machine):
+    away, owner = machine.node("node-1"), "shop/web-7"
+    old = Pod(machine, owner, "node-1")
+    address = addresses_of(old.add())[0]
+    away.process.kill()
+    new = Pod(machine, owner, "node-2")
+    status, answer = new.call("ADD")
+    assert (status, answer["code"], answer["details"]) == (1, 11, "owner_attached_elsewhere")
+    fenced = machine.command("node", "fence", "node-1", "--reason", "its power is cut", "--yes")
+    assert fenced.returncode == 0, fenced.stderr
+    assert addresses_of(new.add())[0] == address
+    assert address in old.links()
+    away.process.start()
+    until(lambda: address not in old.links())
+    until(lambda: Pod(machine, "shop/web-8", "node-1").call("ADD")[0] == 0)
 
 
 def test_a_kernel_without_a_driver_is_named_for_each_node(machine: Machine):

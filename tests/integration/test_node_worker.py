@@ -1,147 +1,22 @@
 """Whole node workers on simulated hosts, called through their CNI sockets; only the allocator is a fake."""
 
 import asyncio
-import json
-import os
-import secrets
-import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cni import wire
 from node_worker import attachments
 from node_worker.inbox import Inbox
 from node_worker.journal import Journal
-from node_worker.netlink import simulated
-from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import inside
 from node_worker.worker import WorkerConfig, run
 from schemas.errors import Code, ServiceError
-from schemas.node import NodeSync, Nudge
-from tests.node_allocator import FakeAllocator, present
+from schemas.node import Nudge
+from tests.node_allocator import present
+from tests.node_cluster import Cluster
 from tests.node_fakes import until
 
 pytestmark = pytest.mark.netns
-
-
-class Cluster:
-    """Two hosts joined by an underlay, and pods; a worker for a host runs while `worker` is open."""
-
-    def __init__(self, folder: Path, allocator: FakeAllocator) -> None:
-        self.folder = folder
-        self.allocator = allocator
-        self.made: list[str] = []
-        self.inboxes = {"a": Inbox(), "b": Inbox()}
-        self._tag = f"mow-{os.getpid()}-{secrets.token_hex(2)}"
-        for host in ("a", "b"):
-            self._create(host)
-        self.made.append(self.name("underlay"))
-        simulated.connect_hosts(self.name("underlay"), [self.name("a"), self.name("b")])
-
-    def name(self, what: str) -> str:
-        return f"{self._tag}-{what}"
-
-    def _create(self, what: str) -> None:
-        simulated.create_netns(self.name(what))
-        self.made.append(self.name(what))
-
-    async def pod(self, what: str) -> str:
-        """A new sandbox; its container_id is `what`."""
-        await asyncio.to_thread(self._create, what)
-        return what
-
-    def end_pod(self, what: str) -> None:
-        simulated.remove_netns(self.name(what))
-
-    def path(self, what: str) -> str:
-        return str(simulated.netns_path(self.name(what)))
-
-    def config(self, host: str) -> WorkerConfig:
-        folder = self.folder / host
-        return WorkerConfig(
-            f"node-{host}", folder / "journal", folder / "cni.sock", Path(self.path(host)), repair_s=0.2
-        )
-
-    async def ip(self, what: str, *words: str) -> str:
-        """What `ip` says inside a namespace."""
-        program = ["nsenter", f"--net={self.path(what)}", "ip", *words]
-        ip = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.PIPE)
-        said, _ = await ip.communicate()
-        return said.decode()
-
-    @asynccontextmanager
-    async def worker(self, *hosts: str) -> AsyncIterator[None]:
-        """Workers for `hosts`, once their sockets are there."""
-        tasks = [
-            asyncio.create_task(run(self.config(host), self.allocator, self.inboxes[host])) for host in hosts
-        ]
-        try:
-            for host, task in zip(hosts, tasks, strict=True):
-                await until(lambda host=host, task=task: task.done() or self.config(host).socket.exists())
-                if task.done():
-                    task.result()
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-
-    async def call(self, host: str, verb: str, pod: str, owner: str = "web-0") -> tuple[int, Any]:
-        """Exit status and printed object of one CNI call, tried again while it says 11."""
-        env = {
-            "CNI_COMMAND": verb,
-            "CNI_CONTAINERID": pod,
-            "CNI_NETNS": self.path(pod) if verb == "ADD" else "",
-            "CNI_IFNAME": "eth0",
-            "CNI_ARGS": f"K8S_POD_NAMESPACE=shop;K8S_POD_NAME={owner}",
-        }
-        conf = {"cniVersion": "1.1.0", "name": "pods", "type": "moorage", "network": "prod"}
-        async with asyncio.timeout(20):
-            while True:
-                reader, writer = await asyncio.open_unix_connection(str(self.config(host).socket))
-                writer.write(wire.encode_call(env, json.dumps(conf).encode()))
-                size = wire.body_length(await reader.readexactly(wire.HEADER_BYTES))
-                status, stdout = wire.decode_answer(await reader.readexactly(size))
-                writer.close()
-                answer = json.loads(stdout) if stdout else None
-                if status == 0 or answer["code"] != 11:
-                    return status, answer
-                await asyncio.sleep(0.02)
-
-    async def endpoints(self, host: str) -> set[str]:
-        """The host's ends of all endpoints there."""
-
-        def names() -> set[str]:
-            with Netns(self.path(host)) as netns, inside(netns) as links:
-                return {link.name for link in links.all() if link.kind == "veth" and link.name != "eth1"}
-
-        return await asyncio.to_thread(names)
-
-    async def pings(self, pod: str, address: str) -> bool:
-        """Whether the pod reaches the address within 2 s."""
-        program = ["nsenter", f"--net={self.path(pod)}", "ping", "-n", "-c", "1", "-W", "2", address]
-        ping = await asyncio.create_subprocess_exec(*program, stdout=asyncio.subprocess.DEVNULL)
-        return await ping.wait() == 0
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Any:
-    threads = set(threading.enumerate())
-    made = Cluster(tmp_path, FakeAllocator(present(uplink="eth1")))
-    try:
-        yield made
-    finally:
-        for name in made.made:
-            simulated.remove_netns(name)
-    assert {thread for thread in threading.enumerate() if thread not in threads} == set()
-    assert not set(made.made) & set(simulated.netns_names())
 
 
 async def test_a_pod_that_moves_keeps_its_address_and_mac_and_its_peer_reaches_it(cluster: Cluster) -> None:
@@ -322,67 +197,3 @@ async def test_the_journal_says_what_is_attached(cluster: Cluster) -> None:
     facts = await asyncio.to_thread(Path(cluster.path(pod)).stat)
     assert (row.netns_device, row.netns_inode) == (facts.st_dev, facts.st_ino)
     assert {row.host_link} == await cluster.endpoints("a")
-
-
-async def test_a_bridge_deleted_by_hand_is_back_with_its_pods_and_a_foreign_one_untouched(
-    cluster: Cluster,
-) -> None:
-    one, other = await cluster.pod("one"), await cluster.pod("other")
-    async with cluster.worker("a", "b"):
-        for host, pod, owner in (("a", one, "web-0"), ("b", other, "web-1")):
-            assert (await cluster.call(host, "ADD", pod, owner))[0] == 0
-        await cluster.ip("a", "link", "add", "foreign", "type", "bridge")
-        await cluster.ip("a", "link", "add", "port", "master", "foreign", "type", "veth", "peer", "far")
-        before = await cluster.ip("a", "-o", "link", "show", "master", "foreign")
-        assert "port" in before
-        await cluster.ip("a", "link", "delete", "mo-prod")
-
-        async def reached() -> bool:
-            return await cluster.pings(one, "10.20.0.11") and await cluster.pings(other, "10.20.0.10")
-
-        await until(reached, 10)
-        assert await cluster.ip("a", "-o", "link", "show", "master", "foreign") == before
-
-
-async def test_pods_reach_one_another_through_tunnels(cluster: Cluster) -> None:
-    cluster.allocator.networks = {"prod": present(driver={"type": "vxlan", "vni": 42}, mtu=1450)}
-    ends = {"a": "192.168.77.1", "b": "192.168.77.2"}
-    for host, end in ends.items():
-        await cluster.ip(host, "address", "add", f"{end}/24", "dev", "eth1")
-        await cluster.ip(host, "route", "add", "default", "dev", "eth1")
-    cluster.allocator.peers = tuple(map(IPv4Address, ends.values()))
-    one, other = await cluster.pod("one"), await cluster.pod("other")
-    async with cluster.worker("a", "b"):
-        for host, pod, owner in (("a", one, "web-0"), ("b", other, "web-1")):
-            status, answer = await cluster.call(host, "ADD", pod, owner)
-            assert status == 0, answer
-        assert await cluster.pings(one, "10.20.0.11")
-        assert await cluster.pings(other, "10.20.0.10")
-        said = {str(request.address) for request in cluster.allocator.of(NodeSync) if request.address}
-        assert said == set(ends.values()), "each node says where its tunnels end"
-        await cluster.ip("a", "link", "delete", "mt-prod")
-
-        async def reached() -> bool:
-            return await cluster.pings(one, "10.20.0.11")
-
-        await until(reached, 10)
-
-
-async def test_a_pod_beside_the_nodes_interface_is_attached_checked_and_deleted(cluster: Cluster) -> None:
-    driver = {"type": "macvlan", "parent": "eth1"}
-    cluster.allocator.networks = {"prod": present(driver=driver)}
-    one, other = await cluster.pod("one"), await cluster.pod("other")
-    async with cluster.worker("a", "b"):
-        status, answer = await cluster.call("a", "ADD", one, "web-0")
-        assert status == 0, answer
-        assert [item["name"] for item in answer["interfaces"]] == ["eth0"]
-        assert answer["ips"][0]["interface"] == 0
-        assert (await cluster.call("b", "ADD", other, "web-1"))[0] == 0
-        assert await cluster.pings(one, "10.20.0.11")
-        for _ in range(2):
-            assert (await cluster.call("a", "DEL", one, "web-0"))[0] == 0
-        assert "eth0" not in await cluster.ip(one, "-o", "link")
-        await until(lambda: list(cluster.allocator.holders()) == ["shop/web-1"])
-        cluster.end_pod(other)
-        assert (await cluster.call("b", "DEL", other, "web-1"))[0] == 0
-        await until(lambda: cluster.allocator.holders() == {})
