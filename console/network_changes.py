@@ -61,6 +61,21 @@ _Port = Annotated[int | None, typer.Option(help="vxlan: the tunnels' UDP port (d
 _Mode = Annotated[
     Literal["bridge", "private", "vepa"] | None, typer.Option(help="macvlan: how pods of a node meet")
 ]
+_HostAccess = Annotated[
+    bool | None,
+    typer.Option(
+        "--host-access/--no-host-access",
+        help="macvlan, ipvlan: a second link between each pod and its own node (default: yes)",
+    ),
+]
+_Services = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--service-cidr",
+        metavar="CIDR",
+        help="macvlan, ipvlan: what pods reach through their node, such as 10.96.0.0/12; repeat for more",
+    ),
+]
 _Gateway = Annotated[
     bool, typer.Option("--gateway-on-node", help="bridge: put the subnets' gateways on each node's bridge")
 ]
@@ -101,6 +116,8 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     mode: _Mode = None,
     vni: _Vni = None,
     port: _Port = None,
+    host_access: _HostAccess = None,
+    service_cidr: _Services = None,
     gateway_on_node: _Gateway = False,
     masquerade: _Masquerade = False,
     probe: _Probe = None,
@@ -121,7 +138,15 @@ def create(  # noqa: PLR0913, PLR0917  one argument for each option
     """
     attempt = request_id or str(uuid4())
     with asking(ctx, output, request_id=attempt) as session:
-        settings = {"uplink": uplink, "parent": parent, "vlan": vlan, "mode": mode, "vni": vni, "port": port}
+        settings: dict[str, Any] = {
+            "uplink": uplink,
+            "parent": parent,
+            "vlan": vlan,
+            "mode": mode,
+            "vni": vni,
+            "port": port,
+        }
+        settings |= {"host_access": host_access, "services": service_cidr or None}
         settings |= {"gateway": gateway_on_node or None, "masquerade": masquerade or None}
         body = {
             "request_id": attempt,

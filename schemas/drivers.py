@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from schemas.fields import Ifname
+from schemas.fields import Cidr, Ifname
 from schemas.message import Message
 
 VlanId = Annotated[int, Field(ge=1, le=4094)]  # IEEE 802.1Q, section 9.6
@@ -54,12 +54,16 @@ class VxlanDriver(Message):
 class MacvlanDriver(Message):
     """An interface of its own for each pod, beside the node's interface `parent` on that one's segment.
 
-    With `vlan` it is that VLAN of the parent. Pods reach one another on a node as well, but not the node.
+    With `vlan` it is that VLAN of the parent. By itself the kernel keeps a pod and its own node apart; with
+    `host_access` they reach one another by a second link, as kubelet's probes have to, and the pod reaches
+    `services` (the cluster's service addresses) through the node.
     """
 
     type: Literal["macvlan"] = "macvlan"
     parent: Ifname
     vlan: VlanId | None = None
+    host_access: bool = True
+    services: tuple[Cidr, ...] = Field(default=(), max_length=8)
     mode: Literal["bridge", "private", "vepa"] = "bridge"
 
 
@@ -69,6 +73,8 @@ class IpvlanDriver(Message):
     type: Literal["ipvlan"] = "ipvlan"
     parent: Ifname
     vlan: VlanId | None = None
+    host_access: bool = True
+    services: tuple[Cidr, ...] = Field(default=(), max_length=8)
 
 
 class IpamDriver(Message):

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from node_worker.attachments import Attachment
 from node_worker.checking import Found
-from node_worker.netlink import child, foreign, parents, veth
+from node_worker.netlink import access, child, foreign, parents, veth
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import LinkPlan
 from schemas.drivers import IpvlanDriver, MacvlanDriver
@@ -30,8 +30,10 @@ class ChildDriver:
         name = parents.carrier(settings.parent, settings.vlan)
         parents.check_parent(self._host, name, network, definition.mtu, self._kind)
 
-    def mend(self, network: str, endpoints: Collection[Attachment]) -> None:
-        """See `Driver`: an interface goes with its parent, and only a new sandbox gets another."""
+    def mend(self, network: str, endpoints: Collection[Attachment]) -> None:  # noqa: ARG002
+        """See `Driver`: the node's routes to its pods. An interface goes with its parent for good."""
+        for row in endpoints:
+            access.regrant(self._host, row.host_link, row.addresses)
 
     def remove(self, network: str, definition: NetworkDefinition) -> None:  # noqa: ARG002
         """See `Driver`."""
@@ -43,7 +45,13 @@ class ChildDriver:
         """See `Driver`; `netlink.child.prepare_child` names the errors."""
         settings = self._settings(definition)
         mode = settings.mode if isinstance(settings, MacvlanDriver) else "l2"
-        parent = child.Parent(parents.carrier(settings.parent, settings.vlan), self._kind, mode)
+        parent = child.Parent(
+            name=parents.carrier(settings.parent, settings.vlan),
+            kind=self._kind,
+            mode=mode,
+            host_access=settings.host_access,
+            services=settings.services,
+        )
         return child.prepare_child(self._host, pod, plan, parent)
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
@@ -61,11 +69,13 @@ class ChildDriver:
 
     def cut(self, attachment: Attachment) -> None:
         """Set the interface down if it still has an address of this attachment."""
+        veth.cut_veth(self._host, attachment.host_link)
         pod = foreign.Identity(attachment.netns_inode, attachment.netns_cookie)
         foreign.silence(attachment.netns, pod, attachment.ifname, frozenset(attachment.addresses))
 
     def detach(self, attachment: Attachment) -> None:
         """See `Driver`. Nothing is left of it where the pod's namespace is gone."""
+        veth.remove_veth(self._host, attachment.host_link)
         pod = foreign.Identity(attachment.netns_inode, attachment.netns_cookie)
         foreign.remove(attachment.netns, pod, attachment.ifname, self._kind)
 

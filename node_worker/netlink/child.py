@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from node_worker.netlink.access import grant
 from node_worker.netlink.batch import (
     End,
     RoutingSocket,
@@ -22,9 +23,10 @@ from node_worker.netlink.batch import (
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.routes import made_routes, route_messages
 from node_worker.netlink.session import Refused, inside, link_index
-from node_worker.netlink.veth import LOOPBACK, interface_exists, prepare_ipv6
+from node_worker.netlink.veth import LOOPBACK, interface_exists, prepare_ipv6, remove_veth
 from node_worker.plan import EndpointPlan, LinkPlan
 from schemas.errors import Code, ServiceError
+from schemas.fields import IPNetwork
 
 Kind = Literal["macvlan", "ipvlan"]
 
@@ -36,6 +38,8 @@ class Parent:
     name: str
     kind: Kind
     mode: str
+    host_access: bool = False
+    services: tuple[IPNetwork, ...] = ()
 
 
 class PreparedChild:
@@ -71,10 +75,14 @@ class PreparedChild:
         ServiceError `kernel_refused`.
         """
         try:
-            return self._complete(plan)
+            made = self._complete(plan)
+            if self._parent.host_access:
+                grant(self._host, self._pod, plan, self._parent.services)
         except BaseException:
             self._inside.do([remove_link(0, plan.ifname)])
+            remove_veth(self._host, plan.host_link)
             raise
+        return made
 
     def close(self) -> None:
         """Let go of the kernel's socket. The interface stays. Safe to call twice."""

@@ -24,14 +24,16 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node_worker.netlink.namespace import Netns
-from node_worker.plan import KernelRoute
+from node_worker.plan import NETWORK_LINKS, KernelRoute
 from schemas.errors import Code, ServiceError
-from schemas.fields import IPAddress
+from schemas.fields import IPAddress, IPNetwork
 
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
 _EVERYBODY = "00:00:00:00:00:00"  # bridge(8): where frames go whose destination is not known
 _IFA_F_NODAD = 2  # linux/if_addr.h
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253  # linux/rtnetlink.h
+_RTNH_F_ONLINK = 4
 _RT_TABLE_MAIN = 254  # linux/rtnetlink.h
 _FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
 _ADVICE = {
@@ -137,6 +139,45 @@ class Session:
         """Have IPv4 leave by this link, as it is where there is no router."""
         with _translated(f"add a default route through link {index}"):
             self._route.route("add", dst="0.0.0.0/0", oif=index)
+
+    def own_addresses(self) -> list[IPAddress]:
+        """The addresses that this namespace is reached by, without those on bridges of networks."""
+        bridges = {link.index for link in self.all() if link.name.startswith(NETWORK_LINKS)}
+        with _translated("list all addresses"):
+            return [
+                ip_address(message.get("address"))
+                for message in self._route.addr("dump")
+                if message["scope"] == _RT_SCOPE_UNIVERSE and message["index"] not in bridges
+            ]
+
+    def know(self, index: int, address: IPAddress, mac: str) -> None:
+        """Whose MAC an address behind this link is, without asking."""
+        with _translated(f"note the neighbour {address}"):
+            self._route.neigh("replace", dst=str(address), lladdr=mac, ifindex=index, state="permanent")
+
+    def lead(self, index: int, address: IPAddress, source: IPAddress | None = None) -> None:
+        """Reach one address straight through this link."""
+        chosen = {"prefsrc": str(source)} if source is not None else {}
+        with _translated(f"add a route to {address}"):
+            self._route.route(
+                "replace",
+                dst=f"{address}/{address.max_prefixlen}",
+                oif=index,
+                scope=_RT_SCOPE_LINK,
+                **chosen,
+            )
+
+    def lead_through(self, index: int, network: IPNetwork, via: IPAddress, source: IPAddress) -> None:
+        """Reach a network through whoever has `via` at the other end of this link."""
+        with _translated(f"add a route to {network}"):
+            self._route.route(
+                "replace",
+                dst=str(network),
+                gateway=str(via),
+                oif=index,
+                prefsrc=str(source),
+                flags=_RTNH_F_ONLINK,
+            )
 
     def routes(self, index: int) -> list[KernelRoute]:
         """The routes of the main table through a link."""
@@ -250,6 +291,16 @@ def switch_off_ipv6(name: str) -> None:
     """Keep a link of the calling thread's namespace from having IPv6 addresses of its own."""
     try:
         write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 1)
+    except Refused as refusal:
+        if refusal.errno != errno.ENOENT:  # a kernel without IPv6
+            raise
+
+
+def switch_off_router_advertisements(name: str) -> None:
+    """Let a link of the calling thread's namespace have IPv6, without heeding routers or its own address."""
+    try:
+        write_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", 0)
+        write_sysctl(f"net/ipv6/conf/{name}/accept_ra", 0)
     except Refused as refusal:
         if refusal.errno != errno.ENOENT:  # a kernel without IPv6
             raise

@@ -202,6 +202,38 @@ def test_a_bridge_deleted_by_hand_is_made_anew_with_its_pods_on_it(lab: Lab, dri
     assert foreign.alias is None
 
 
+def test_a_pod_beside_the_nodes_interface_and_its_node_reach_one_another(lab: Lab) -> None:
+    made = network(lab, type="macvlan", parent="eth1", services=["10.96.0.0/12", "fd00:96::/112"])
+    node = made.hosts[0]
+    run(node, "ip", "address", "add", "fd00:77::1/64", "dev", "eth1", "nodad")
+    run(node, "ip", "link", "add", "services", "type", "bridge")  # what kube-proxy has for them
+    run(node, "ip", "link", "set", "services", "up")
+    for service in ("10.96.0.1/32", "fd00:96::1/128"):
+        quick = ["nodad"] if ":" in service else []
+        run(node, "ip", "address", "add", service, "dev", "services", *quick)
+    pod, other = made.attach(10, host=0), made.attach(11, host=1)
+    for address in (str(PEERS[0]), "fd00:77::1", "10.96.0.1", "fd00:96::1"):
+        assert pings(pod, address), f"the pod does not reach {address}"
+    for address in ("10.20.0.10", "fd00:20::a"):
+        assert pings(node, address), f"the node does not reach {address}, as kubelet has to"
+    assert pings(pod, "10.20.0.11")
+    assert pings(other, str(PEERS[1]))
+    run(node, "ip", "route", "delete", "10.20.0.10/32")
+    assert not pings(node, "10.20.0.10", 1)
+    made.drivers[0].mend("prod", [made.attachment(10, pod)])
+    assert pings(node, "10.20.0.10")
+    made.detach(10, pod, host=0)
+    assert not {name for name in links_of(node) | links_of(pod) if name.startswith(("mo", "mh"))}
+    assert "10.20.0.10" not in run(node, "ip", "route")
+
+
+def test_a_pod_and_its_node_are_kept_apart_where_that_is_asked_for(lab: Lab) -> None:
+    made = network(lab, type="macvlan", parent="eth1", host_access=False)
+    pod = made.attach(10, host=0)
+    assert links_of(pod) >= {"lo", "eth0"}
+    assert not {name for name in links_of(pod) | links_of(made.hosts[0]) if name.startswith(("mo", "mh"))}
+
+
 def test_tunnels_follow_the_nodes(lab: Lab) -> None:
     made = network(lab, type="vxlan", vni=42)
     made.drivers[0].ensure("prod", made.made, PEERS[:2])

@@ -63,4 +63,4 @@ def test_asking_changes_nobodys_cache(made: Network) -> None:
     foreign(made)
     asked(made, FOUR)
     with Netns(f"/run/netns/{made.lab.name('foreign')}") as pod:
-        assert run(pod, "ip", "neighbour", "show") == ""
+        assert run(pod, "ip", "neighbour", "show", "dev", "eth0") == ""
