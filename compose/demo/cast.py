@@ -39,7 +39,7 @@ class Cast:
         """Ask the allocator as an operator."""
         return ask(self.stack.console_url, request, answer)
 
-    def sandbox(self, owner: str, node: str) -> Sandbox:
+    def sandbox(self, owner: str, node: str, network: str = NETWORK) -> Sandbox:
         """A new sandbox for a pod on a node; not started yet."""
         running = next(n for n in self.stack.nodes if n.name == node)
         made = Sandbox(
@@ -47,7 +47,7 @@ class Cast:
             node=node,
             socket=running.socket,
             shim=self.shim,
-            network=NETWORK,
+            network=network,
             netns=f"{prefix_of(self.stack.state_dir)}-pod-{next(self._numbers)}",
         )
         self.undo.callback(made.remove)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from compose.demo import network_steps, steps
 from compose.demo.cast import Cast
-from compose.demo.steps import STEPS
 from compose.demo.story import Story
 from compose.settings import Settings
 from compose.stack import running_stack
@@ -18,6 +18,7 @@ from compose.up import Stopped, stoppable
 from schemas.errors import Code, ServiceError
 
 _INTERRUPTED = 130
+_STEPS = (*steps.STEPS, *network_steps.STEPS)
 
 
 def demo(settings: Settings, folder: Path, shim: Path, console: Console) -> int:
@@ -29,7 +30,7 @@ def demo(settings: Settings, folder: Path, shim: Path, console: Console) -> int:
         raise ServiceError(Code.NOT_PROVISIONED, f"the CNI executable {shim} is missing: run `make shim`")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state_dir = Path(tempfile.mkdtemp(prefix="demo-", dir=folder))
-    story, started = Story(console, len(STEPS)), time.monotonic()
+    story, started = Story(console, len(_STEPS)), time.monotonic()
     try:
         with stoppable():
             _tell(settings, state_dir, shim, story, console)
@@ -55,6 +56,6 @@ def _tell(settings: Settings, state_dir: Path, shim: Path, story: Story, console
         ExitStack() as undo,
     ):
         cast = Cast(stack, story, shim, undo)
-        for step in STEPS:
+        for step in _STEPS:
             with story.step((step.__doc__ or step.__name__).splitlines()[0].rstrip(".")):
                 step(cast)
