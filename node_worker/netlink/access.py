@@ -9,7 +9,12 @@ import hashlib
 from collections.abc import Collection
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Session, inside, switch_off_router_advertisements
+from node_worker.netlink.session import (
+    Session,
+    inside,
+    switch_off_router_advertisements,
+    write_sysctl,
+)
 from node_worker.plan import EndpointPlan, IPInterface
 from schemas.fields import IPAddress, IPNetwork
 
@@ -28,6 +33,8 @@ def grant(host: Netns, pod: Netns, plan: EndpointPlan, services: Collection[IPNe
         peer = {"ifname": inner, "net_ns_fd": pod.fd, "address": mac, "mtu": plan.mtu}
         links.add(plan.host_link, "veth", address=plan.host_mac, mtu=plan.mtu, peer=peer)
         switch_off_router_advertisements(plan.host_link)
+        # The node takes nothing from the pod but what comes from the pod's own addresses (ip-sysctl).
+        write_sysctl(f"net/ipv4/conf/{plan.host_link}/rp_filter", 1)
         links.change(plan.host_link, state="up")
         node = links.own_addresses()
         _to_pod(links, plan.host_link, plan.addresses)

@@ -218,6 +218,10 @@ def test_a_pod_beside_the_nodes_interface_and_its_node_reach_one_another(lab: La
         assert pings(node, address), f"the node does not reach {address}, as kubelet has to"
     assert pings(pod, "10.20.0.11")
     assert pings(other, str(PEERS[1]))
+    run(pod, "ip", "address", "add", "10.20.0.66/32", "dev", "lo")
+    before = echoes(node)
+    run(pod, "ping", "-n", "-c", "1", "-W", "1", "-I", "10.20.0.66", str(PEERS[0]))
+    assert echoes(node) == before, "the node takes what does not come from the pod's own address"
     run(node, "ip", "route", "delete", "10.20.0.10/32")
     assert not pings(node, "10.20.0.10", 1)
     made.drivers[0].mend("prod", [made.attachment(10, pod)])
@@ -225,6 +229,14 @@ def test_a_pod_beside_the_nodes_interface_and_its_node_reach_one_another(lab: La
     made.detach(10, pod, host=0)
     assert not {name for name in links_of(node) | links_of(pod) if name.startswith(("mo", "mh"))}
     assert "10.20.0.10" not in run(node, "ip", "route")
+
+
+def echoes(node: Netns) -> str:
+    """How many pings the node's IPv4 took."""
+    names, values = [
+        line.split() for line in run(node, "cat", "/proc/net/snmp").splitlines() if "Icmp:" in line
+    ]
+    return values[names.index("InEchos")]
 
 
 def test_a_pod_and_its_node_are_kept_apart_where_that_is_asked_for(lab: Lab) -> None:
