@@ -281,6 +281,13 @@ def _tell_who_lags(view: NetworkView) -> None:
     failed, late = states.count("error"), states.count("pending")
     if late:
         say(f"{late} of {len(states)} nodes have not reported yet. They follow as soon as they are back.")
+    if view.state == "failed":
+        say(
+            f"No node could make network {view.network}: it is kept, and gives out no addresses. Mend what "
+            "their errors name: they try again by themselves, and it is active with the first that has it.",
+            style="red",
+        )
+        raise typer.Exit(1)
     if failed:
         say(
             f"Network {view.network} stays {view.state}, but {failed} of {len(states)} nodes failed to "

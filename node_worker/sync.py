@@ -12,6 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
@@ -78,6 +79,8 @@ class Sync:
         self._present: Mapping[str, int] | None = None
         self._peers: frozenset[IPAddress] | None = None
         """Where networks with tunnels lead to; None where there is none of those."""
+        self._address: IPAddress | None = None
+        """Where tunnels to this node end, as it last said."""
         self._led_to: dict[str, frozenset[IPAddress] | None] = {}
         self._begun = 0
         self._finished = 0
@@ -107,22 +110,26 @@ class Sync:
 
     async def run(self) -> None:
         """Until cancelled, keep in step. Needs no allocator to be there."""
-        backoff = Backoff(*_PAUSE_S)
+        backoff, looked, wanted, done = Backoff(*_PAUSE_S), monotonic(), True, False
         while True:
-            if self._doubted:
-                await self._repair()
-            if await self._round():
+            if self._doubted or monotonic() - looked >= self._repair_s:
+                wanted = not await self._repair() or wanted
+                looked = monotonic()
+            if wanted:
+                done = await self._round()
+            if done:
                 backoff.reset()
-                while not await self._bell.wait(self._repair_s) and await self._repair():
-                    pass
-            else:
-                await self._bell.wait(backoff.delay())
+            left = max(0.0, looked + self._repair_s - monotonic())
+            # What is refused is tried again, and holds up no look at all the others.
+            rung = await self._bell.wait(left if done else min(left, backoff.delay()))
+            wanted = rung or not done
 
     async def _repair(self) -> bool:
-        """Make everything again that is there; whether that went well. What changes nothing costs little."""
+        """Make everything again that is there; whether no round is needed. What changes nothing is cheap."""
         self._doubted = False
         whole = True
         try:
+            whole = await self._threads.run(self._host.address) == self._address
             before = await self._threads.run(self._host.network_links)
             for made in list(self._ready.values()):
                 whole = await self._made_again(made) and whole
@@ -214,7 +221,7 @@ class Sync:
         desired: list[DesiredNetwork] = []
         peers: frozenset[IPAddress] | None = None
         after: str | None = None
-        address = await self._threads.run(self._host.address)
+        self._address = address = await self._threads.run(self._host.address)
         while True:
             mine = {"node": self._session.node, "session": self._session.id, "address": address}
             request = NodeSync(after=after, **mine)

@@ -12,6 +12,7 @@ from allocator.store import networks, pools, requests
 from allocator.views import network_view
 from allocator.work import Work
 from broker.outcome import DEFERRED, Delivery, Outcome, Reply
+from schemas.drivers import Driver, VxlanDriver
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkCreate, NetworkDefinition, NetworkDelete, NetworkUpdate
 from schemas.pool import DEFAULT_POOL, PoolSettings
@@ -30,7 +31,7 @@ def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
     if network.state == "deleting":  # whatever its definition is, its name will be free
         raise ServiceError(
             Code.NETWORK_NOT_READY,
-            f"network {network.name} is being taken back from the nodes; its name is free once all have "
+            f"network {network.name} is being removed from the nodes; its name is free once all have "
             f"removed it (`moorage network show {network.name}`)",
             network=network.name,
             state=network.state,
@@ -49,6 +50,7 @@ def create(request: NetworkCreate, delivery: Delivery, work: Work) -> Outcome:
 
 def _start(request: NetworkCreate, delivery: Delivery, work: Work, tombstone: Network | None) -> None:
     definition = request.definition
+    _check_number(work, definition.driver)
     if tombstone is None:
         version = work.next_version(0)
         network_id, seq = networks.add(work.connection, request.network, definition, version, work.now)
@@ -64,6 +66,26 @@ def _start(request: NetworkCreate, delivery: Delivery, work: Work, tombstone: Ne
     details = {"definition": definition.model_dump(mode="json")}
     work.record(network_id, "network.created", delivery.user_id, actor=request.actor, details=details)
     rollout.start(work, work.reload(request.network), delivery.user_id)
+
+
+def _check_number(work: Work, driver: Driver) -> None:
+    """Raise `network_exists` where another network has the same number in the tunnels.
+
+    Two that are created at the same moment may both pass: the kernel of each node takes but one.
+    """
+    if not isinstance(driver, VxlanDriver):
+        return
+    for name, other in networks.with_tunnels(work.connection):
+        if isinstance(other.driver, VxlanDriver) and (other.driver.vni, other.driver.port) == (
+            driver.vni,
+            driver.port,
+        ):
+            raise ServiceError(
+                Code.NETWORK_EXISTS,
+                f"network {name} has VNI {driver.vni} on port {driver.port} already: take another VNI",
+                network=name,
+                differing=["driver"],
+            )
 
 
 def update(request: NetworkUpdate, delivery: Delivery, work: Work) -> Outcome:

@@ -142,6 +142,13 @@ def revive(
     )
 
 
+def with_tunnels(connection: Connection) -> list[tuple[str, NetworkDefinition]]:
+    """Name and definition of the networks that nodes have tunnels for, by name."""
+    n = t.networks.c
+    statement = select(n.name, n.definition).where(n.has_tunnels == 1, n.state != "deleted").order_by(n.name)
+    return [(name, NetworkDefinition.model_validate(found)) for name, found in connection.execute(statement)]
+
+
 def set_state(connection: Connection, network_id: int, state: str, version: int, now: datetime) -> None:
     """Move the network on."""
     connection.execute(

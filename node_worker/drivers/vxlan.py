@@ -32,7 +32,6 @@ class VxlanDriver(BridgeDriver):
                 "this node has no address where tunnels could end: set MOORAGE_NODE_ADDRESS to one that the "
                 "other nodes reach",
             )
-        super().ensure(network, definition, peers)
         tunnel = vxlan.Tunnel(
             name=tunnel_name(network),
             network=network,
@@ -42,6 +41,8 @@ class VxlanDriver(BridgeDriver):
             mtu=definition.mtu,
             local=local,
         )
+        vxlan.check_room(self._host, tunnel)  # before anything is made or changed
+        super().ensure(network, definition, peers)
         vxlan.ensure_tunnel(self._host, tunnel, peers)
 
     def remove(self, network: str, definition: NetworkDefinition) -> None:

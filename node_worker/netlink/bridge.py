@@ -1,11 +1,12 @@
 """The bridge that stands for a network on a host, and the uplink that joins it."""
 
+import errno
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Session, inside, switch_off_ipv6, write_sysctl
+from node_worker.netlink.session import Link, Refused, Session, inside, switch_off_ipv6, write_sysctl
 from node_worker.plan import IPInterface
 from schemas.errors import Code, ServiceError
 
@@ -51,12 +52,31 @@ def ensure_bridge(host: Netns, bridge: Bridge) -> None:
             links.change(bridge.name, kind="bridge", mtu=bridge.mtu, **_SETTINGS)
         links.change(bridge.name, ifalias=bridge.alias, state="up")
         if uplink is not None:
-            made = links.find(bridge.name)
-            if made is not None and uplink.master != made.index:
-                links.change(uplink.name, master=made.index)
-            links.change(uplink.name, state="up")
+            try:
+                _join(links, bridge, uplink)
+            except ServiceError:
+                if found is None:
+                    links.remove(bridge.name)
+                raise
         if bridge.gateways:
             _be_gateway(links, bridge)
+
+
+def _join(links: Session, bridge: Bridge, uplink: Link) -> None:
+    made = links.find(bridge.name)
+    if made is not None and uplink.master != made.index:
+        try:
+            links.change(uplink.name, master=made.index)
+        except Refused as refusal:
+            if refusal.errno != errno.EBUSY:
+                raise
+            raise ServiceError(
+                Code.UPLINK_IN_USE,
+                f"interface {uplink.name} carries links that keep it from joining a bridge (macvlan, "
+                "ipvlan): take another uplink, or delete the network that they are of",
+                uplink=uplink.name,
+            ) from refusal
+    links.change(uplink.name, state="up")
 
 
 def _be_gateway(links: Session, bridge: Bridge) -> None:
@@ -117,7 +137,10 @@ def _usable_uplink(links: Session, bridge: Bridge, found: Link | None) -> Link:
         there = sorted(
             link.name
             for link in links.all()
-            if not link.loopback and link.master is None and link.kind != "bridge"
+            if not link.loopback
+            and link.master is None
+            and link.kind != "bridge"
+            and all(address.is_link_local for address in links.addresses(link.index))
         )
         raise ServiceError(
             Code.UPLINK_MISSING,

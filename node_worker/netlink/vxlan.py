@@ -31,12 +31,10 @@ class Tunnel:
 def ensure_tunnel(host: Netns, tunnel: Tunnel, peers: Collection[IPAddress]) -> None:
     """Make `tunnel` exist, be up and lead to `peers` and nobody else. Safe to call twice.
 
-    A device that is not as it has to be is made anew. Raises ServiceError: `uplink_missing` (the node does
-    not have the address of its end), `link_conflict` (a foreign link has the name, or the MTU does not fit),
-    `kernel_refused`.
+    A device that is not as it has to be is made anew. Raises ServiceError: `link_conflict` (a foreign link
+    has the name), `kernel_refused`.
     """
     with inside(host) as links:
-        _check_room(links, tunnel)
         found = links.find(tunnel.name)
         if found is not None and not _is_ours(found, tunnel):
             raise _foreign(found, tunnel)
@@ -76,8 +74,13 @@ def _lead_to(links: Session, index: int, peers: Collection[IPAddress], version: 
         links.remove_peer(index, peer)
 
 
-def _check_room(links: Session, tunnel: Tunnel) -> None:
-    carrier = links.carrying(tunnel.local)
+def check_room(host: Netns, tunnel: Tunnel) -> None:
+    """See that the node has the tunnels' end, and room in its packets.
+
+    Raises ServiceError: `uplink_missing` (the node does not have the address), `link_conflict` (the MTU).
+    """
+    with inside(host) as links:
+        carrier = links.carrying(tunnel.local)
     if carrier is None:
         raise ServiceError(
             Code.UPLINK_MISSING,

@@ -1,5 +1,6 @@
 """Networks, pools and their jobs on the real database."""
 
+from ipaddress import IPv4Address, IPv6Address
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,16 @@ from allocator.store import requests
 from broker.outcome import Delivery, Refused, Reply
 from schemas.message import Answer
 from schemas.network import NetworkCreate, NetworkList, NetworkShow
-from schemas.node import NodeHeartbeat, NodeList, NodeReport, NodeSync, desired_digest
+from schemas.node import (
+    DesiredPage,
+    NodeFence,
+    NodeHeartbeat,
+    NodeList,
+    NodeReport,
+    NodeSync,
+    desired_digest,
+    peers_digest,
+)
 from schemas.pool import PoolCreate, PoolList
 from tests.integration.allocating import Asked
 
@@ -138,6 +148,41 @@ def test_the_same_definition_again_is_a_success_and_another_one_is_refused(asked
     assert isinstance(asked.send(create(request_id="again")), Reply)
     error = asked.refusal(create(request_id="other", mtu=1400))
     assert (error.code, error.fields["differing"]) == ("network_exists", ["mtu"])
+
+
+def test_two_networks_have_no_number_in_the_tunnels_in_common(asked: Asked):
+    tunnels = {"type": "vxlan", "vni": 42}
+    asked.network("prod", driver=tunnels)
+    error = asked.refusal(create("other", request_id="other", driver=tunnels))
+    assert (error.code, error.fields["network"]) == ("network_exists", "prod")
+    asked.network("third", driver=tunnels | {"port": 8472})
+    asked.network("fourth", driver=tunnels | {"vni": 43})
+
+
+def test_nodes_are_told_where_tunnels_lead_and_the_digest_tells_when_that_changes(asked: Asked):
+    one, two = IPv4Address("192.168.77.1"), IPv6Address("fd00:77::2")
+
+    def synced(node: str, **fields: object) -> DesiredPage:
+        return asked.reply(NodeSync.model_validate({"node": node, "session": asked.sessions[node]} | fields))
+
+    def digest() -> str:
+        beat = NodeHeartbeat(node="n1", session=asked.sessions["n1"])
+        return str(asked.reply(beat).digest)
+
+    assert synced("n1", address=one).peers is None, "no network has tunnels"
+    asked.network("prod", driver={"type": "vxlan", "vni": 42})
+    assert synced("n1", address=one).peers == (one,)
+    assert synced("n1", attachments=()).peers is None
+    version = asked.reply(NetworkShow(network="prod")).version
+    assert digest() == desired_digest([("prod", version)], peers_digest([one]))
+    before = len(asked.notices)
+    assert set(synced("n2", address=two).peers or ()) == {one, two}
+    assert {notice.node for notice in asked.notices[before:]} == {"n1", "n2"}
+    assert digest() == desired_digest([("prod", version)], peers_digest([one, two]))
+    assert set(synced("n2").peers or ()) == {one, two}, "it has the address that it had"
+    fence = {"request_id": "f", "node": "n2", "session": asked.sessions["n2"], "reason": "it is off"}
+    asked.reply(NodeFence.model_validate(fence))
+    assert synced("n1").peers == (one,)
 
 
 def test_a_request_id_names_one_request(asked: Asked):

@@ -306,6 +306,25 @@ def test_a_network_that_does_not_fit_the_node_is_refused(
     assert links_of(host) & {"mt-prod"} == set()
 
 
+def test_an_mtu_that_does_not_fit_changes_nothing(lab: Lab) -> None:
+    made = network(lab, type="vxlan", vni=42)
+    larger = made.made.model_copy(update={"mtu": 1500})
+    with pytest.raises(ServiceError, match="leaves 1450"):
+        made.drivers[0].ensure("prod", larger, PEERS)
+    assert {found.mtu for name in ("mo-prod", "mt-prod") if (found := link(made.hosts[0], name))} == {1450}
+
+
+def test_an_interface_with_pods_beside_it_joins_no_bridge_and_none_is_left(lab: Lab) -> None:
+    beside = network(lab, type="macvlan", parent="eth1", host_access=False)
+    host = beside.hosts[0]
+    beside.attach(10, host=0)
+    run(host, "ip", "address", "flush", "dev", "eth1")
+    with pytest.raises(ServiceError, match="keep it from joining") as refused:
+        BridgeDriver(host).ensure("other", definition(type="bridge", uplink="eth1"), ())
+    assert refused.value.code == Code.UPLINK_IN_USE
+    assert link(host, "mo-other") is None
+
+
 def test_a_node_without_the_address_of_its_tunnels_says_which_setting_names_one(lab: Lab) -> None:
     host = lab.netns("host")
     made = definition(type="vxlan", vni=1)

@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -65,6 +66,30 @@ async def test_a_network_that_cannot_be_mended_is_reported_and_its_return_too(
         await until(lambda: [report.result for report in allocator.reports][-1] == "error")
         host.fail.clear()
         await until(lambda: [report.result for report in allocator.reports][-1] == "ready")
+
+
+async def test_a_network_that_is_refused_keeps_no_other_from_being_mended(path: Path, host: FakeHost) -> None:
+    ensure = host.ensure
+
+    def refusing(network: str, definition: Any, peers: Any) -> None:
+        if network == "bad":
+            raise ServiceError(Code.UPLINK_MISSING, "no interface eth9")
+        ensure(network, definition, peers)
+
+    host.ensure = refusing  # type: ignore[method-assign]
+    allocator = FakeAllocator(present("bad"), present("good"))
+    async with node(path, allocator, host, ("sync", "reconcile", "reports"), repair_s=0.05):
+        await until(lambda: len(allocator.reports) == 2)
+        for _ in range(3):
+            host.networks.clear()
+            await until(lambda: "good" in host.networks)
+
+
+async def test_a_node_whose_tunnels_end_elsewhere_now_says_so(path: Path, host: FakeHost) -> None:
+    allocator = FakeAllocator(present())
+    async with node(path, allocator, host, ("sync", "reconcile"), repair_s=0.05):
+        host.address = lambda: ONE  # type: ignore[method-assign,assignment,return-value]
+        await until(lambda: any(request.address == ONE for request in allocator.of(NodeSync)))
 
 
 async def test_whatever_happened_while_the_broker_was_away_is_looked_at_on_reconnect(
