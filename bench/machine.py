@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,10 +14,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
+from yarl import URL
 
 from allocator import schema
 from allocator.database import open_engine
+from bench.enrolling import import_nodes
 from broker import provisioning, topology
+from broker.permissions import user_name
 from compose.services.local import LocalServices, local_services
 from compose.services.process import Child
 
@@ -31,6 +35,7 @@ GRACE_S = 15
 
 _PASSWORD = "bench"  # noqa: S105  servers of our own, on loopback, for minutes; users are the same in each place
 _SETTLE_S = 120
+_FILES = 16_384
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 Tell = Callable[[str], None]
@@ -100,6 +105,12 @@ class Machine:
         url = self.services.management_url
         return provisioning.enroll_node(url, name, vhost=place.vhost, password=_PASSWORD).amqp_url
 
+    def enroll_nodes(self, place: Place, names: Sequence[str]) -> dict[str, str]:
+        """The broker's URLs for many nodes, by name."""
+        import_nodes(self.services.management_url, names, vhost=place.vhost, password=_PASSWORD)
+        base = URL(place.operator)
+        return {name: str(base.with_user(user_name("node", name))) for name in names}
+
     @contextmanager
     def allocator(self, place: Place, database_url: str) -> Iterator[Child]:
         """A real allocator process while the context lasts."""
@@ -150,6 +161,7 @@ class Machine:
 @contextmanager
 def machine(size: Size, tell: Tell) -> Iterator[Machine]:
     """Servers while the context lasts, their data on a disk (never in memory); nothing is left of them."""
+    _allow_files()
     folder = Path(tempfile.mkdtemp(prefix="moorage-bench.", dir="/var/tmp"))
     try:
         options = [f"--innodb-buffer-pool-size={BUFFER_POOL}"]
@@ -157,6 +169,14 @@ def machine(size: Size, tell: Tell) -> Iterator[Machine]:
             yield Machine(services, size, tell)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _allow_files() -> None:
+    """Let servers and clients have `_FILES` files and sockets open, as far as this machine allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def queue_of(network: str) -> str:
