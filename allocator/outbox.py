@@ -18,6 +18,8 @@ from schemas.message import Answer, Message
 from schemas.node import Nudge
 
 _PAGE = 100
+_NUDGES = 64
+"""How many nudges are on their way to the broker at a time."""
 _EVERY_S = 1.0
 _GATHER_S = 0.02
 """How long to wait for more commits, in seconds: under load each look serves several."""
@@ -99,13 +101,22 @@ class Outbox:
 
     async def _send(self) -> None:
         while self._notices:
-            notice = self._notices.popleft()
-            await self._post.nudge(notice.node, Nudge(network=notice.network, version=notice.version))
+            await self._nudge([self._notices.popleft() for _ in range(min(_NUDGES, len(self._notices)))])
         for row in await asyncio.to_thread(self._database.run, _unsent):
             answer = Answer.model_validate(row["answer"])
             for reply_to, correlation_id in row["waiters"]:
                 await self._post.answer(reply_to, correlation_id, row["name"], answer)
             await asyncio.to_thread(self._mark_sent, row["request_id"])
+
+    async def _nudge(self, notices: Sequence[Notice]) -> None:
+        """Send all of them together, and wait for the broker once. Raises the first failure at the end."""
+        sent = [
+            self._post.nudge(notice.node, Nudge(network=notice.network, version=notice.version))
+            for notice in notices
+        ]
+        for failure in await asyncio.gather(*sent, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     def _mark_sent(self, request_id: str) -> None:
         self._database.run(lambda connection: requests.sent(connection, request_id))

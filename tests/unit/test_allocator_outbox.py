@@ -10,6 +10,7 @@ from allocator.database import Database
 from allocator.outbox import Outbox
 from allocator.work import Notice
 from broker.outcome import Unavailable
+from schemas.errors import Code, ServiceError
 from schemas.message import Answer, Message
 from tests.node_fakes import until
 
@@ -72,6 +73,27 @@ async def test_nodes_are_nudged_and_the_relay_hears_which_networks_were_touched(
         await asyncio.to_thread(parts.outbox.after_commit, [Notice("n2", "prod", 1)])
         await until(lambda: parts.post.nodes == ["n1", "n2"])
     assert parts.touched == [7]
+
+
+async def test_many_nodes_are_nudged_at_once_and_one_that_fails_keeps_no_other_from_it():
+    async with running() as parts:
+        everybody, reached = asyncio.Event(), []
+
+        async def nudge(node: str, message: Message) -> None:
+            reached.append(node)
+            if len(reached) == 3:
+                everybody.set()
+            await everybody.wait()
+            if node == "n1":
+                raise ServiceError(Code.UNAVAILABLE, "the broker did not confirm")
+            parts.post.nodes.append(node)
+
+        parts.post.nudge = nudge
+        parts.outbox.after_commit([Notice(f"n{number}", "prod", 1) for number in (1, 2, 3)])
+        await until(lambda: sorted(parts.post.nodes) == ["n2", "n3"])
+        asked = parts.database.asked
+        parts.outbox.after_commit([], answered=True)
+        await until(lambda: parts.database.asked > asked)
 
 
 async def test_answers_that_come_close_together_cost_one_look():
