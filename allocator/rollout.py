@@ -11,6 +11,7 @@ The answer of a failed create is stored when it fails and sent once the other no
 was ever in use is `deleting` for as long as a node may still have it: nobody gets its addresses anew before.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from allocator.handlers.administrative import failed, succeeded
@@ -35,20 +36,16 @@ def start(work: Work, network: Network, user_id: str) -> None:
     settle(work, network, user_id)
 
 
-def report(work: Work, network: Network, request: NodeReport, user_id: str) -> None:
-    """Note what a node said. A report of another version than the current one says nothing any more."""
-    if request.version != network.version:
-        return
-    error = request.error.model_dump(mode="json") if request.error is not None else None
-    nodes.note_report(
-        work.connection,
-        network.id,
-        request.node,
-        version=request.version,
-        state=request.result,
-        error=error,
-    )
-    settle(work, network, user_id)
+def report(work: Work, network: Network, said: Sequence[tuple[NodeReport, str]]) -> None:
+    """Note what nodes said, and as which users, in this order: the last word of each counts.
+
+    A report of another version than the current one says nothing any more.
+    """
+    current = [(request, user_id) for request, user_id in said if request.version == network.version]
+    if current:
+        last_words = {request.node: request for request, _ in current}
+        nodes.note_reports(work.connection, network.id, network.version, list(last_words.values()))
+        settle(work, network, current[-1][1])
 
 
 def settle(work: Work, network: Network, user_id: str) -> None:
@@ -57,17 +54,17 @@ def settle(work: Work, network: Network, user_id: str) -> None:
         if nodes.removing(work.connection, network.id) == 0:
             _finish_removal(work, network, user_id)
         return
-    results = node_results(work.connection, network.id)
-    if network.state == "failed" and any(result.state == "ready" for result in results):
+    counts = nodes.rollout_counts(work.connection, network.id)
+    if network.state == "failed" and counts.get("ready"):
         network = _activate(work, network, user_id)
-    if any(result.state == "pending" for result in results):
+    if counts.get("pending"):
         return
     if network.state == "deleting":
         _finish_removal(work, network, user_id)
     elif network.state in ("active", "failed"):
         _answer_jobs(work, network)
     elif network.state == "creating":
-        _end_creation(work, network, results, user_id)
+        _end_creation(work, network, user_id)
 
 
 def expire(work: Work, network: Network, user_id: str) -> None:
@@ -83,16 +80,7 @@ def expire(work: Work, network: Network, user_id: str) -> None:
         message="did not report in time; see `moorage node list` and the node worker's log",
         retryable=True,
     )
-    for result in node_results(work.connection, network.id):
-        if result.state == "pending":
-            nodes.note_report(
-                work.connection,
-                network.id,
-                result.node,
-                version=network.version,
-                state="error",
-                error=error.model_dump(mode="json"),
-            )
+    nodes.give_up(work.connection, network.id, network.version, error.model_dump(mode="json"))
     settle(work, network, user_id)
 
 
@@ -109,7 +97,8 @@ def _is_rollback(work: Work, network: Network) -> bool:
     return requests.is_answered(work.connection, network.id)
 
 
-def _end_creation(work: Work, network: Network, results: tuple[NodeResult, ...], user_id: str) -> None:
+def _end_creation(work: Work, network: Network, user_id: str) -> None:
+    results = node_results(work.connection, network.id)
     failures = [result for result in results if result.state == "error"]
     if failures and not requests.keeps_going(work.connection, network.id):
         _roll_back(work, network, results, user_id)

@@ -58,7 +58,6 @@ _ONE_BY_ONE: Mapping[type[Request], Handle] = {
     AddressRebind: once(operating.rebind),
     AddressReleaseByOperator: once(operating.release),
     NodeSync: nodes.sync,
-    NodeReport: nodes.report,
     NodeFence: nodes.fence,
     NodeRemove: nodes.remove,
 }
@@ -134,7 +133,7 @@ def _kind(delivery: Delivery) -> str:
     kind = type(delivery.request)
     if kind in _IN_BULK:
         return "bulk"
-    return "heartbeat" if kind is NodeHeartbeat else "single"
+    return {NodeHeartbeat: "heartbeat", NodeReport: "report"}.get(kind, "single")
 
 
 def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
@@ -148,6 +147,8 @@ def _apply(deliveries: Sequence[Delivery], work: Work) -> Iterator[Outcome]:
                 work.flush()
         elif kind == "heartbeat":
             yield from nodes.heartbeats([delivery.request for delivery in run], work)  # type: ignore[misc]
+        elif kind == "report":
+            yield from nodes.reports(run, work)
         else:
             for delivery in run:
                 yield _handle(_ONE_BY_ONE, delivery, work)

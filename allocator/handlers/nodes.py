@@ -105,12 +105,18 @@ def _peers(request: NodeSync, work: Work) -> tuple[IPAddress, ...] | None:
     return tuple(nodes.peers(work.connection)) if first and nodes.have_tunnels(work.connection) else None
 
 
-def report(request: NodeReport, delivery: Delivery, work: Work) -> Outcome:
-    """Note what the node said of one version of one network; the last report settles the job."""
-    network = work.find_network(request.network)
-    if network is not None:
-        rollout.report(work, network, request, delivery.user_id)
-    return Reply(Done())
+def reports(deliveries: Sequence[Delivery], work: Work) -> list[Outcome]:
+    """Note what nodes said of networks, of each network together; the last report settles its job."""
+    said: defaultdict[str, list[tuple[NodeReport, str]]] = defaultdict(list)
+    for delivery in deliveries:
+        if isinstance(request := delivery.request, NodeReport):
+            said[request.network].append((request, delivery.user_id))
+    work.lock(sorted(said))
+    for name, words in said.items():
+        network = work.find_network(name)
+        if network is not None:
+            rollout.report(work, network, words)
+    return [Reply(Done())] * len(deliveries)
 
 
 def fence(request: NodeFence, delivery: Delivery, work: Work) -> Outcome:

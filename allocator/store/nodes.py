@@ -1,6 +1,6 @@
 """Nodes and rollouts: who is there, and how far each is with each network."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.mysql import insert
 
 from allocator import tables as t
 from schemas.fields import IPAddress
-from schemas.node import desired_digest
+from schemas.node import NodeReport, desired_digest
 
 PRESENT = ("creating", "active", "failed")
 """Network states in which every node has to have the network."""
@@ -213,19 +213,30 @@ def _await(connection: Connection, network_id: int, nodes: Iterable[str], versio
         connection.execute(t.rollouts.insert(), rows)
 
 
-def note_report(
-    connection: Connection,
-    network_id: int,
-    node: str,
-    *,
-    version: int,
-    state: str,
-    error: Mapping[str, Any] | None,
+def note_reports(
+    connection: Connection, network_id: int, version: int, reports: Sequence[NodeReport]
 ) -> None:
-    """What the node said of this version."""
-    values = {"version": version, "state": state, "error": error}
-    statement = insert(t.rollouts).values(network_id=network_id, node=node, **values)
-    connection.execute(statement.on_duplicate_key_update(**values))
+    """What nodes said of this version: at least one report, and one of each node."""
+    rows = [
+        {
+            "network_id": network_id,
+            "node": report.node,
+            "version": version,
+            "state": report.result,
+            "error": report.error.model_dump(mode="json") if report.error is not None else None,
+        }
+        for report in sorted(reports, key=lambda report: report.node)
+    ]
+    statement = insert(t.rollouts).values(rows)
+    changed = {name: statement.inserted[name] for name in ("version", "state", "error")}
+    connection.execute(statement.on_duplicate_key_update(changed))
+
+
+def give_up(connection: Connection, network_id: int, version: int, error: Mapping[str, Any]) -> None:
+    """Note this error for all nodes that have not reported."""
+    r = t.rollouts.c
+    statement = update(t.rollouts).where(r.network_id == network_id, r.state == "pending")
+    connection.execute(statement.values(version=version, state="error", error=error))
 
 
 def page(connection: Connection, after: str, limit: int) -> list[RowMapping]:

@@ -93,11 +93,15 @@ class Asked:
             self.report(name, node)
 
     def report(self, network: str, node: str, result: str = "ready", code: str | None = None) -> None:
+        """A node says something of the version that it was told of last."""
+        self.reply(self.saying(network, node, result, code))
+
+    def saying(self, network: str, node: str, result: str = "ready", code: str | None = None) -> NodeReport:
         """What a node says of the version that it was told of last."""
         version = next(n.version for n in reversed(self.notices) if n.network == network)
         error = {"code": code, "message": f"{code} on {node}"} if code else None
         body = {"node": node, "session": self.sessions[node], "network": network, "version": version}
-        self.reply(NodeReport.model_validate(body | {"result": result, "error": error}))
+        return NodeReport.model_validate(body | {"result": result, "error": error})
 
     def pool(self, name: str, *ranges: str, policy: str = "pinned", **fields: Any) -> PoolView:
         """A pool of network prod."""

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from allocator.store import requests
 from broker.outcome import Delivery, Refused, Reply
-from schemas.message import Answer
+from schemas.message import Answer, Done
 from schemas.network import NetworkCreate, NetworkList, NetworkShow
 from schemas.node import (
     DesiredPage,
@@ -129,6 +129,42 @@ def test_a_report_of_an_older_version_says_nothing(asked: Asked):
     asked.reply(NodeReport.model_validate(body))
     asked.report("prod", "n2")
     assert state(asked) == "creating"
+
+
+def test_reports_of_one_batch_count_together_whatever_networks_they_are_of(asked: Asked):
+    other = create("other", "r2", subnets=[{"cidr": "10.2.0.0/24"}])
+    asked.deferred(create())
+    asked.deferred(other)
+    said = [asked.saying(network, node) for node in ("n1", "n2") for network in ("prod", "other")]
+    nowhere = said[0].model_copy(update={"network": "nowhere"})
+    assert asked.together(*said, nowhere) == [Reply(Done())] * 5
+    assert (state(asked), state(asked, "other")) == ("active", "active")
+    assert len(told(asked)) == 2
+
+
+def test_of_two_reports_of_a_node_in_one_batch_the_last_one_counts(asked: Asked):
+    asked.deferred(create())
+    refused = asked.saying("prod", "n1", "error", "uplink_missing")
+    asked.together(refused, asked.saying("prod", "n2"), asked.saying("prod", "n1"))
+    assert state(asked) == "active"
+    asked.together(asked.saying("prod", "n1"), refused)
+    nodes = asked.reply(NetworkShow(network="prod")).nodes
+    assert {result.node: result.state for result in nodes} == {"n1": "error", "n2": "ready"}
+
+
+def test_a_batch_of_reports_that_fails_a_create_leaves_its_late_reports_behind(asked: Asked):
+    asked.deferred(create())
+    ready, refused = asked.saying("prod", "n1"), asked.saying("prod", "n2", "error", "uplink_missing")
+    asked.together(ready, refused)
+    assert state(asked) == "deleting"
+    removed = [asked.saying("prod", node, "removed") for node in ("n1", "n2")]
+    asked.together(ready, removed[0], refused, removed[1])
+    (answer,) = told(asked)
+    assert answer.error is not None
+    assert {node["node"]: node["state"] for node in answer.error.fields["nodes"]} == {
+        "n1": "ready",
+        "n2": "error",
+    }
 
 
 def test_a_repeated_create_joins_those_who_wait_and_a_redelivery_joins_nobody(asked: Asked):
