@@ -18,11 +18,14 @@ from yarl import URL
 
 from allocator import schema
 from allocator.database import open_engine
-from bench.enrolling import import_nodes
+from bench.enrolling import definitions, import_nodes
 from broker import provisioning, topology
-from broker.permissions import user_name
+from broker.management import Management
+from broker.permissions import NOTHING, Permissions, user_name
+from broker.topology import REQUESTS_EXCHANGE, exactly
 from compose.services.local import LocalServices, local_services
 from compose.services.process import Child
+from schemas.requests import HEARTBEAT
 
 T = TypeVar("T")
 
@@ -110,6 +113,14 @@ class Machine:
         import_nodes(self.services.management_url, names, vhost=place.vhost, password=_PASSWORD)
         base = URL(place.operator)
         return {name: str(base.with_user(user_name("node", name))) for name in names}
+
+    def impersonator(self, place: Place) -> str:
+        """The broker's URL for a user who may send heartbeats for any node, and nothing else."""
+        user, may = "bench-nodes", Permissions(exactly([REQUESTS_EXCHANGE]), NOTHING, exactly([HEARTBEAT]))
+        body = definitions([(user, may)], vhost=place.vhost, password=_PASSWORD, tags="impersonator")
+        with Management(self.services.management_url) as api:
+            api.post("definitions", body=body)
+        return str(URL(place.operator).with_user(user))
 
     @contextmanager
     def allocator(self, place: Place, database_url: str) -> Iterator[Child]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import allocate_vs_echo, attach, burst, consume_vs_echo, flat, memory, results, rollout
+from bench import allocate_vs_echo, attach, burst, consume_vs_echo, flat, heartbeats, memory, results, rollout
 from bench.conditions import conditions
 from bench.machine import Machine, Size, machine
 from compose.logging import configure_logging
@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "flat": Benchmark(flat.run, flat.FIGURES),
     "attach": Benchmark(attach.run, attach.FIGURES),
     "memory": Benchmark(memory.run, memory.FIGURES),
+    "heartbeats": Benchmark(heartbeats.run, heartbeats.FIGURES),
     "rollout": Benchmark(rollout.run, rollout.FIGURES),
 }
 
