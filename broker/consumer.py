@@ -67,7 +67,8 @@ class QueuePlan:
     """How one queue is consumed: `prefetch` messages ahead, up to `batch` to the service at once.
 
     Without `dead_letters` what cannot be served is answered with an error or dropped. `delay_s` lets
-    another process become the queue's active consumer first.
+    another process become the queue's active consumer first. With `apart_s`, batches that are not full are so
+    many seconds apart.
     """
 
     name: str
@@ -75,6 +76,7 @@ class QueuePlan:
     batch: int
     dead_letters: bool = True
     delay_s: float = 0.0
+    apart_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +166,11 @@ class _Consumer:
             self._serving.close()
 
     async def _consume(self) -> None:
-        async with intake(self._source, self._plan.name, prefetch=self._plan.prefetch) as taken:
+        plan = self._plan
+        arriving = intake(self._source, plan.name, prefetch=plan.prefetch, apart_s=plan.apart_s)
+        async with arriving as taken:
             while True:
-                await _finished(self._handle(taken, await taken.take(self._plan.batch)))
+                await _finished(self._handle(taken, await taken.take(plan.batch)))
                 self._backoff.reset()
 
     async def _until_able(self) -> None:

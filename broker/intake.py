@@ -24,13 +24,17 @@ class ChannelLost(ConnectionError):
 class Intake:
     """The messages of one consumer, in the order in which they came."""
 
-    def __init__(self, wire: Wire, channel: int) -> None:
-        self._wire, self._channel = wire, channel
+    def __init__(self, wire: Wire, channel: int, *, apart_s: float = 0.0) -> None:
+        """With `apart_s`, fewer than the limit are taken no sooner than so many seconds after the last ones:
+        for what comes at a steady rate and can wait that long.
+        """
+        self._wire, self._channel, self._apart_s = wire, channel, apart_s
         self._waiting: deque[Arrived] = deque()
         self._wanted = 1
         self._bell = asyncio.Event()
         self._lost: BaseException | None = None
         self._last = 0
+        self._next_at = 0.0
 
     def arrived(self, message: Arrived) -> None:
         """Called for each delivery."""
@@ -50,6 +54,8 @@ class Intake:
         waits a moment for them, because a transaction costs much the same for one request as for many.
         Whoever asks alone, or with a few others, is never kept waiting.
         """
+        if self._apart_s > 0:
+            await self._rest(limit)
         most = min(limit, (self._last + len(self._waiting)) * 3 // 4)
         if most >= _CROWDED:
             with contextlib.suppress(TimeoutError):
@@ -59,6 +65,14 @@ class Intake:
         batch = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
         self._last = len(batch)
         return batch
+
+    async def _rest(self, limit: int) -> None:
+        clock = asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._next_at):
+                await self._until(limit)
+        await self._until(1)
+        self._next_at = clock() + self._apart_s
 
     async def _until(self, wanted: int) -> None:
         self._wanted = wanted
@@ -79,17 +93,18 @@ class Intake:
 
 @asynccontextmanager
 async def intake(
-    link: Link, queue: str, *, prefetch: int, acknowledged: bool = True
+    link: Link, queue: str, *, prefetch: int, acknowledged: bool = True, apart_s: float = 0.0
 ) -> AsyncIterator[Intake]:
     """Consume `queue` until the context is left. Leaving closes the channel, not the consumer alone:
 
     `basic.cancel` would hand the queue over while messages are still out, and they would come back last.
-    Without `acknowledged`, messages are gone once sent. Raises one of `connection.LOST`.
+    Without `acknowledged`, messages are gone once sent. `apart_s` is for the intake. Raises one of
+    `connection.LOST`.
     """
     channel, wire = await link.wired_channel(confirms=False)
     try:
         number = (await channel.get_underlay_channel()).number
-        taken = Intake(wire, number)
+        taken = Intake(wire, number, apart_s=apart_s)
         wire.divert(number, taken.arrived)
         await _watch(channel, taken)
         async with asyncio.timeout(OPEN_S):

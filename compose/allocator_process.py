@@ -28,6 +28,10 @@ log = structlog.get_logger("moorage")
 
 _PREFETCH = 256
 _BATCH = 64
+_HEARTBEATS_APART_S = 0.1
+"""How long heartbeats wait for one another, in seconds. A batch costs much the same for one as for many, and
+nobody needs the answer sooner, unless it is the first of a node: that of one that asks alone is not kept.
+"""
 _READS = 16
 """How many queries are answered on one connection in turn, where so many wait."""
 _READERS = 3
@@ -92,7 +96,9 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
             )
             for p in range(topology.PARTITIONS)
         ]
-        heartbeats = [QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH)]
+        heartbeats = [
+            QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH, apart_s=_HEARTBEATS_APART_S)
+        ]
         # Several: the map of a large network takes its time, and no other query shall wait for it.
         reading_plan = QueuePlan(topology.QUERIES_QUEUE, prefetch=_READS, batch=_READS, dead_letters=False)
         reads = [reading_plan] * _READERS

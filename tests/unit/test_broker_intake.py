@@ -101,3 +101,44 @@ async def test_who_waits_for_a_crowd_hears_at_once_that_the_channel_is_lost(
         await taking
     with pytest.raises(ChannelLost):
         taken.ack(Arrived(delivery_tag=1))
+
+
+async def test_with_a_pace_the_first_is_taken_at_once_and_the_next_wait_for_one_another(
+    tags: Iterator[int],
+) -> None:
+    taken, clock = Intake(Wire(), 1, apart_s=0.2), asyncio.get_running_loop().time
+    arrive(taken, tags, 1)
+    async with asyncio.timeout(0.1):
+        assert len(await taken.take(64)) == 1
+    first_at = clock()
+    arrive(taken, tags, 1)
+    taking = asyncio.create_task(taken.take(64))
+    await settle()
+    arrive(taken, tags, 2)
+    assert len(await taking) == 3
+    assert clock() - first_at > 0.15
+
+
+async def test_a_full_batch_waits_for_no_pace(tags: Iterator[int]) -> None:
+    taken = Intake(Wire(), 1, apart_s=1000)
+    arrive(taken, tags, 1)
+    await taken.take(8)
+    taking = asyncio.create_task(taken.take(8))
+    arrive(taken, tags, 7)
+    await settle()
+    assert not taking.done()
+    arrive(taken, tags, 2)
+    async with asyncio.timeout(10):
+        assert len(await taking) == 8
+
+
+async def test_a_channel_that_is_lost_ends_the_wait_for_a_pace(tags: Iterator[int]) -> None:
+    taken = Intake(Wire(), 1, apart_s=1000)
+    arrive(taken, tags, 1)
+    await taken.take(8)
+    taking = asyncio.create_task(taken.take(8))
+    await settle()
+    taken.lose(ConnectionError("gone"))
+    async with asyncio.timeout(10):
+        with pytest.raises(ChannelLost):
+            await taking
