@@ -2,13 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
+
+from sqlalchemy import RowMapping
 
 from allocator import rollout
 from allocator.handlers import attachments
 from allocator.handlers.addresses import detach
 from allocator.handlers.administrative import settled
 from allocator.store import allocations, networks, nodes
+from allocator.store.nodes import NodeSession
 from allocator.views import utc
 from allocator.work import Notice, Work
 from broker.outcome import Delivery, Outcome, Reply
@@ -28,6 +32,9 @@ from schemas.node import (
     NodeSync,
     attachments_digest,
 )
+
+_FRESH = timedelta(seconds=10)
+"""How old a heartbeat may be that a sync has nothing to add to: nodes send one every 10 s."""
 
 
 def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
@@ -66,14 +73,7 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     """Make the node known and ready, and tell it what it must have and what it must get rid of."""
     known = nodes.sessions(work.connection, {request.node}).get(request.node)
     if known is None or known.fenced_session != request.session:
-        before = nodes.address(work.connection, request.node)
-        nodes.join(work.connection, request.node, request.session, work.now, request.address)
-        came_up = known is None or known.state == "fenced" or before != (request.address or before)
-        if came_up and nodes.have_tunnels(work.connection):
-            work.notices.extend(map(Notice, nodes.ready(work.connection)))
-        if known is None or known.state != "ready" or known.session != request.session:
-            details = {"session": str(request.session)}
-            work.record_node("node.ready", request.node, delivery.user_id, details=details)
+        _join(request, known, delivery.user_id, work)
     judged = attachments.judge(request, delivery.user_id, work)
     rows = nodes.desired(work.connection, request.node, request.after or "", request.limit + 1)
     shown = rows[: request.limit]
@@ -95,14 +95,38 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
             stale=judged.stale,
             unknown=judged.unknown,
             leftover=judged.leftover,
-            peers=_peers(request, work),
+            peers=_peers(request, rows, work),
         )
     )
 
 
-def _peers(request: NodeSync, work: Work) -> tuple[IPAddress, ...] | None:
-    first = request.after is None and request.attachments is None
-    return tuple(nodes.peers(work.connection)) if first and nodes.have_tunnels(work.connection) else None
+def _join(request: NodeSync, known: NodeSession | None, user_id: str, work: Work) -> None:
+    """Note that the node is ready, unless that is known and a heartbeat has just said so.
+
+    Nodes that all sync for the same news would else keep their rows locked, and heartbeats waiting.
+    """
+    before = known.address if known is not None else None
+    address = request.address or before
+    same = known is not None and known.state == "ready" and known.session == request.session
+    fresh = known is not None and timedelta(0) <= work.now - known.last_seen < _FRESH
+    if same and fresh and before == address:
+        return
+    nodes.join(work.connection, request.node, request.session, work.now, request.address)
+    came_up = known is None or known.state == "fenced" or before != address
+    if came_up and nodes.have_tunnels(work.connection):
+        work.notices.extend(map(Notice, nodes.ready(work.connection)))
+    if not same:
+        work.record_node("node.ready", request.node, user_id, details={"session": str(request.session)})
+
+
+def _peers(request: NodeSync, rows: Sequence[RowMapping], work: Work) -> tuple[IPAddress, ...] | None:
+    """Where tunnels lead to, with a first page, if `rows`, which may go on behind it, have tunnels."""
+    if request.after is not None or request.attachments is not None:
+        return None
+    have_tunnels = any(row["has_tunnels"] and row["state"] in nodes.PRESENT for row in rows)
+    if not have_tunnels and len(rows) > request.limit:
+        have_tunnels = nodes.have_tunnels(work.connection)
+    return tuple(nodes.peers(work.connection)) if have_tunnels else None
 
 
 def reports(deliveries: Sequence[Delivery], work: Work) -> list[Outcome]:

@@ -24,6 +24,9 @@ class NodeSession:
     session: UUID
     fenced_session: UUID | None
     state: str
+    last_seen: datetime
+    address: IPAddress | None
+    """Where tunnels to the node end, as far as it said."""
 
     def is_current(self, session: UUID) -> bool:
         """Whether this session is the node's last one and was not declared off."""
@@ -33,7 +36,8 @@ class NodeSession:
 def sessions(connection: Connection, names: Collection[str]) -> dict[str, NodeSession]:
     """The sessions of these nodes, as far as they are known."""
     n = t.nodes.c
-    statement = select(n.name, n.session, n.fenced_session, n.state).where(n.name.in_(names))
+    columns = (n.name, n.session, n.fenced_session, n.state, n.last_seen, n.address)
+    statement = select(*columns).where(n.name.in_(names))
     return {row.name: NodeSession(*row[1:]) for row in connection.execute(statement)}
 
 
@@ -131,30 +135,23 @@ def _peers_digest(connection: Connection) -> str:
     return str(connection.execute(_PEERS_DIGEST).scalar_one())
 
 
-def address(connection: Connection, name: str) -> IPAddress | None:
-    """Where the tunnels of a node end, as far as it said."""
-    found: IPAddress | None = connection.execute(
-        select(t.nodes.c.address).where(t.nodes.c.name == name)
-    ).scalar()
-    return found
-
-
 def desired(connection: Connection, node: str, after: str, limit: int) -> list[RowMapping]:
     """Networks the node must have, and those it must still get rid of, by name."""
+    n = t.networks.c
     joined = t.networks.outerjoin(
-        t.rollouts, and_(t.rollouts.c.network_id == t.networks.c.id, t.rollouts.c.node == node)
+        t.rollouts, and_(t.rollouts.c.network_id == n.id, t.rollouts.c.node == node)
     )
     statement = (
-        select(t.networks.c.name, t.networks.c.version, t.networks.c.state, t.networks.c.definition)
+        select(n.name, n.version, n.state, n.definition, n.has_tunnels)
         .select_from(joined)
         .where(
-            t.networks.c.name > after,
+            n.name > after,
             or_(
-                t.networks.c.state.in_(PRESENT),
+                n.state.in_(PRESENT),
                 and_(t.rollouts.c.node.is_not(None), t.rollouts.c.state != "removed"),
             ),
         )
-        .order_by(t.networks.c.name)
+        .order_by(n.name)
         .limit(limit)
     )
     return list(connection.execute(statement).mappings())

@@ -247,6 +247,21 @@ def test_a_node_that_joins_later_gets_what_is_active(asked: Asked):
     assert [(n.node, n.state) for n in nodes] == [("n1", "ready"), ("n2", "ready"), ("n3", "ready")]
 
 
+def test_a_first_page_tells_where_tunnels_end_also_where_their_network_is_on_a_later_one(asked: Asked):
+    session = asked.sessions["n1"]
+    asked.network("prod")
+    asked.reply(NodeSync(node="n1", session=session, address="192.0.2.1"))
+    assert asked.reply(NodeSync(node="n1", session=session)).peers is None
+    asked.network("wide", driver={"type": "vxlan", "vni": 7}, subnets=[{"cidr": "10.2.0.0/24"}])
+    for limit in (1, 2):
+        page = asked.reply(NodeSync(node="n1", session=session, limit=limit))
+        assert [str(peer) for peer in page.peers] == ["192.0.2.1"]
+    later = asked.reply(NodeSync(node="n1", session=session, after=page.networks[0].network))
+    assert later.peers is None
+    asked.reply(NodeSync(node="n1", session=session, address="192.0.2.2"))  # at once, however fresh
+    assert [str(peer) for peer in asked.reply(NodeSync(node="n1", session=session)).peers] == ["192.0.2.2"]
+
+
 def test_a_heartbeat_tells_the_digest_of_what_a_node_must_have(asked: Asked):
     asked.network("prod")
     session = asked.sessions["n1"]

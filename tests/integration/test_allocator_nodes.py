@@ -1,5 +1,6 @@
 """Nodes on the real database: heartbeats, lost and back again, fenced, removed."""
 
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -134,6 +135,20 @@ def test_a_lost_node_is_ready_again_with_its_next_heartbeat_and_history_tells_bo
         ("node.lost", "allocator"),
         ("node.ready", "node.n1"),
     ]
+
+
+def test_a_sync_counts_as_a_sign_of_life_unless_one_was_heard_just_now(asked: Asked, engine: Engine):
+    def last_seen() -> datetime:
+        return next(node.last_seen for node in asked.reply(NodeList()).nodes if node.node == "n1")
+
+    beat(asked)
+    heard = last_seen()
+    sync(asked, "n1", asked.sessions["n1"])
+    assert last_seen() == heard
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE nodes SET last_seen = last_seen - INTERVAL 11 SECOND"))
+    sync(asked, "n1", asked.sessions["n1"])
+    assert last_seen() > heard
 
 
 def test_a_network_does_not_wait_for_nodes_that_are_lost_or_fenced(asked: Asked, engine: Engine):
