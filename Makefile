@@ -16,6 +16,7 @@ UV := $(BUILD)/uv
 UV_VERSION := 0.13.9
 MAX_LINES := 400
 NODES ?= 2
+VM_TESTS := tests/vm $(addprefix tests/integration/test_node_,drivers.py bridge.py endpoint.py batch.py)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COMPILE := $(UV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
@@ -30,10 +31,11 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test bench check static sizes shim lock clean packages plugins test-packages
+.PHONY: help demo up test test-vm bench check static sizes shim lock clean packages plugins test-packages \
+	vm-packages
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUNTIME) $(SHIM) ## the main job as a story on this machine, each step checked
 	@$(BIN)/moorage demo
@@ -47,6 +49,9 @@ test: static $(SHIM) | test-packages ## all checks and all tests, on servers of 
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
 		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data && rm -rf $$data
+
+test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in a virtual machine, some minutes
+	@$(BIN)/python -m tests.vm.run -p no:cacheprovider -m netns -v --timeout 600 $(VM_TESTS)
 
 bench: $(RUNTIME) $(SHIM) | plugins ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
@@ -89,6 +94,9 @@ packages:
 
 plugins test-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes)
+
+vm-packages: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log vm
 
 $(BIN)/python: | packages
 	@python=$$(sh compose/python.sh) && echo "python: making $(VENV) with $$python"

@@ -5,7 +5,7 @@
 #
 # apt's output goes to LOG, whose end is shown if it fails. What running the product needs is always asked for;
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
-# `runtimes` are the container runtimes that use us.
+# `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -63,6 +63,19 @@ need_runtimes() {
     need podman command -v podman
     need conmon command -v conmon
     need runc command -v runc
+}
+
+need_vm() {
+    need qemu-system-x86 command -v qemu-system-x86_64
+    need seabios file /usr/share/seabios/bios-256k.bin
+    need busybox-static static_busybox
+    need cpio command -v cpio
+    need kmod command -v modprobe
+}
+
+# The package `busybox` brings one that needs libraries.
+static_busybox() {
+    command -v busybox && ! ldd "$(command -v busybox)"
 }
 
 put_policy_back() {

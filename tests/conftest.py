@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 from allocator import schema
 from allocator.database import Database, open_engine
 from compose.services.local import LocalServices, local_services
+from tests import links
 from tests.database import clear
 
 # How fast inputs are made tells of the machine, which others use too.
@@ -34,11 +35,25 @@ def _why_no_netns() -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests in network namespaces are skipped with the reason where there can be none; in CI they fail."""
     reason = _why_no_netns()
+    links.mark(items, usable=reason is None)
     if reason is None or IN_CI:
         return
     for item in items:
         if item.get_closest_marker("netns"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which kinds of links were tested here, and which were not."""
+    stats = terminalreporter.stats
+    reports = [
+        (outcome, report)
+        for outcome in ("passed", "failed", "error", "skipped")
+        for report in stats.get(outcome, [])
+        if isinstance(report, pytest.TestReport)
+    ]
+    for line in links.told(reports):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
