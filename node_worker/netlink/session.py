@@ -64,7 +64,8 @@ class Refused(ServiceError):
 class Link:
     """What the kernel says of a link.
 
-    `master` is the index of the bridge that has it as a port, `lower` that of the link it is made on.
+    `master` is the index of the bridge that has it as a port, `lower` that of the link it is made on, if that
+    is in the same namespace: in another one the index is another link's.
     """
 
     index: int
@@ -332,7 +333,7 @@ def _link(message: Any) -> Link:
         mtu=message.get("mtu"),
         alias=message.get("ifalias"),
         master=message.get("master"),
-        lower=message.get("link"),
+        lower=message.get("link") if message.get("link_netnsid") is None else None,
         up=bool(message["flags"] & _IFF_UP),
         loopback=bool(message["flags"] & _IFF_LOOPBACK),
         forwarding=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")

@@ -19,7 +19,7 @@ from node_worker.plan import EndpointPlan, PlannedRoute
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkDefinition
 from tests.links import on
-from tests.node_lab import Lab, links_of, pings, plan, run
+from tests.node_lab import Lab, link, links_of, pings, plan, run
 
 pytestmark = pytest.mark.netns
 
@@ -126,6 +126,54 @@ def test_frames_of_a_network_on_a_vlan_are_tagged(lab: Lab, settings: dict[str, 
         attach(driver, pods[-1], endpoint(number), asked)
     assert not pings(pods[0], "10.20.0.6", wait_s=1)
     assert "id 100" in run(host_a, "ip", "-details", "link", "show", "eth1.100")
+
+
+@pytest.mark.parametrize("settings", ON_VLANS)
+def test_the_vlans_link_goes_with_its_network(lab: Lab, settings: dict[str, Any]) -> None:
+    (host,) = lab.hosts("host")
+    before = links_of(host)
+    driver = driver_of(settings, host)
+    driver.ensure("prod", defined(settings), ())
+    pod = lab.netns("pod")
+    made = attach(driver, pod, endpoint(5), settings)
+    driver.detach(attachment(pod, made, settings))
+    assert links_of(pod) == {"lo"}
+    assert "eth1.100" in links_of(host)
+    driver.remove("prod", defined(settings))
+    driver.remove("prod", defined(settings))
+    assert links_of(host) == before
+
+
+@needs_link("macvlan", "vlan")
+def test_links_of_other_namespaces_with_the_vlans_index_do_not_keep_it(lab: Lab) -> None:
+    """A veth's other end is told by its index in its own namespace."""
+    settings = MACVLAN | ON_VLAN
+    (host,) = lab.hosts("host")
+    driver = driver_of(settings, host)
+    driver.ensure("prod", defined(settings), ())
+    vlan = link(host, "eth1.100")
+    assert vlan is not None
+    index, there = str(vlan.index), lab.name("host")
+    pod = lab.netns("pod")
+    run(
+        pod,
+        "ip",
+        "link",
+        "add",
+        "eth0",
+        "index",
+        index,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "mo1",
+        "netns",
+        there,
+    )
+    assert f"mo1@if{index}" in run(host, "ip", "link", "show", "mo1")
+    driver.remove("prod", defined(settings))
+    assert "eth1.100" not in links_of(host)
 
 
 @needs_link("macvlan", "vlan")
