@@ -46,10 +46,25 @@ def remove_vlan(host: Netns, parent: str, vlan: int) -> None:
     """Remove the VLAN's link if it is ours and nobody is on it. Safe to call twice."""
     with inside(host) as links:
         found = links.find(carrier(parent, vlan))
-        if found is None or found.alias != _ALIAS or found.master is not None:
-            return
-        if not any(link.lower == found.index for link in links.all()):
+        if found is not None and found.alias == _ALIAS and found.master is None and _is_free(links, found):
             links.remove(found.name)
+
+
+def _is_free(links: Session, parent: Link) -> bool:
+    """Whether no link is on `parent`. Pods' are in namespaces of their own, where they cannot be seen.
+
+    A macvlan of the mode passthru tells: the kernel makes it where it is the only one, of any kind.
+    """
+    name = f"{_TRIED}{parent.index}"
+    links.remove(name)  # one that a killed worker left
+    if any(link.lower == parent.index for link in links.all()):
+        return False
+    try:
+        links.add(name, "macvlan", link=parent.index, macvlan_mode="passthru")
+    except Refused as refusal:
+        return refusal.errno == errno.EOPNOTSUPP  # a kernel without macvlan
+    links.remove(name)
+    return True
 
 
 def check_parent(host: Netns, parent: str, network: str, mtu: int, kind: str) -> None:

@@ -144,6 +144,25 @@ def test_the_vlans_link_goes_with_its_network(lab: Lab, settings: dict[str, Any]
     assert links_of(host) == before
 
 
+@pytest.mark.parametrize("settings", ON_VLANS[:2])
+def test_the_vlans_link_stays_while_another_networks_pods_are_on_it(
+    lab: Lab, settings: dict[str, Any]
+) -> None:
+    """They are in namespaces of their own, where the host does not see them."""
+    (host,) = lab.hosts("host")
+    driver = driver_of(settings, host)
+    for network in ("prod", "test"):
+        driver.ensure(network, defined(settings), ())
+    pod = lab.netns("pod")
+    made = attach(driver, pod, endpoint(5), settings)
+    driver.remove("test", defined(settings))
+    assert "eth1.100" in links_of(host)
+    assert "eth0" in links_of(pod)
+    driver.detach(attachment(pod, made, settings))
+    driver.remove("prod", defined(settings))
+    assert "eth1.100" not in links_of(host)
+
+
 @needs_link("macvlan", "vlan")
 def test_links_of_other_namespaces_with_the_vlans_index_do_not_keep_it(lab: Lab) -> None:
     """A veth's other end is told by its index in its own namespace."""
