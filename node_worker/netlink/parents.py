@@ -28,16 +28,16 @@ def ensure_vlan(host: Netns, parent: str, vlan: int) -> None:
     with inside(host) as links:
         below = _existing(links, parent)
         found = links.find(name)
-        if found is not None and (found.kind != "vlan" or found.lower != below.index):
+        if found is None:
+            links.add(name, "vlan", link=below.index, vlan_id=vlan)
+            links.change(name, ifalias=_ALIAS)
+        elif found.kind != "vlan" or found.lower != below.index or links.vlan(found.index) != vlan:
             raise ServiceError(
                 Code.LINK_CONFLICT,
                 f"this node has a link {name} ({found.kind or 'no kind'}) that is not VLAN {vlan} of "
                 f"{parent}: rename or remove it",
                 link=name,
             )
-        if found is None:
-            links.add(name, "vlan", link=below.index, vlan_id=vlan, ifalias=_ALIAS)
-            links.change(name, ifalias=_ALIAS)
         for link in (parent, name):
             links.change(link, state="up")
 

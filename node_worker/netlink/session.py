@@ -203,6 +203,13 @@ class Session:
         local = data.get_attr("IFLA_VXLAN_LOCAL") or data.get_attr("IFLA_VXLAN_LOCAL6") or ""
         return data.get_attr("IFLA_VXLAN_ID"), str(local), data.get_attr("IFLA_VXLAN_PORT")
 
+    def vlan(self, index: int) -> int | None:
+        """The VLAN that a link of that kind is; None for any other."""
+        with _translated(f"look up link {index}"):
+            message = self._route.link("get", index=index)[0]
+        number: int | None = message.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_VLAN_ID")
+        return number
+
     def peers(self, index: int) -> set[IPAddress]:
         """Where a VXLAN device sends what is for everybody."""
         with _translated(f"list the peers of link {index}"):

@@ -207,7 +207,7 @@ def test_the_vlans_link_of_somebody_else_is_used_and_stays(lab: Lab) -> None:
 
 
 @needs_link("macvlan", "vlan")
-@pytest.mark.parametrize("other", [("macvlan",)], ids=lambda other: str(other[0]))
+@pytest.mark.parametrize("other", [("vlan", "id", "200"), ("macvlan",)], ids=lambda other: str(other[0]))
 def test_another_link_in_the_vlans_place_is_refused(lab: Lab, other: Collection[str]) -> None:
     settings = MACVLAN | ON_VLAN
     (host,) = lab.hosts("host")
