@@ -4,7 +4,7 @@ import errno
 import hashlib
 
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Refused, Session, inside
+from node_worker.netlink.session import Link, Refused, Session, inside, switch_off_ipv6
 from schemas.errors import Code, ServiceError
 
 _ALIAS = "moorage vlan"
@@ -31,6 +31,7 @@ def ensure_vlan(host: Netns, parent: str, vlan: int) -> None:
         if found is None:
             links.add(name, "vlan", link=below.index, vlan_id=vlan)
             links.change(name, ifalias=_ALIAS)
+            switch_off_ipv6(name)  # the node is no host of the pods' network: routers there are not for it
         elif found.kind != "vlan" or found.lower != below.index or links.vlan(found.index) != vlan:
             raise ServiceError(
                 Code.LINK_CONFLICT,
@@ -38,6 +39,8 @@ def ensure_vlan(host: Netns, parent: str, vlan: int) -> None:
                 f"{parent}: rename or remove it",
                 link=name,
             )
+        elif found.alias == _ALIAS:
+            switch_off_ipv6(name)  # a killed worker had not yet
         for link in (parent, name):
             links.change(link, state="up")
 

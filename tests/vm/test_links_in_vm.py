@@ -217,6 +217,16 @@ def test_another_link_in_the_vlans_place_is_refused(lab: Lab, other: Collection[
     assert caught.value.code == Code.LINK_CONFLICT
 
 
+@needs_link("macvlan", "vlan")
+def test_the_node_is_no_host_of_a_vlans_network(lab: Lab) -> None:
+    """Otherwise any router there, which a pod may be, gives the node an address and a way out."""
+    settings = MACVLAN | ON_VLAN
+    (host,) = lab.hosts("host")
+    driver_of(settings, host).ensure("prod", defined(settings), ())
+    assert "inet6" not in run(host, "ip", "address", "show", "dev", "eth1.100")
+    assert run(host, "sysctl", "-n", "net.ipv6.conf.eth1/100.disable_ipv6").strip() == "1"
+
+
 @needs_link("macvlan", "ipvlan")
 @pytest.mark.parametrize(("first", "second"), [(MACVLAN, IPVLAN), (IPVLAN, MACVLAN)])
 def test_one_interface_carries_one_kind_and_the_other_is_refused(
