@@ -25,7 +25,7 @@ class BridgeDriver:
         """See `Driver`; `netlink.bridge.ensure_bridge` and `netlink.parents.ensure_vlan` name the errors."""
         settings = definition.driver
         if isinstance(settings, Settings) and settings.uplink and settings.vlan:
-            parents.ensure_vlan(self._host, settings.uplink, settings.vlan)
+            parents.ensure_vlan(self._host, settings.uplink, settings.vlan, definition.mtu)
         bridge.ensure_bridge(self._host, _wanted(network, definition))
         if isinstance(settings, Settings) and settings.masquerade:
             subnets = [subnet.cidr for subnet in definition.subnets]

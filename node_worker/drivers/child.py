@@ -26,7 +26,7 @@ class ChildDriver:
         """See `Driver`; `netlink.parents` names the errors."""
         settings = self._settings(definition)
         if settings.vlan is not None:
-            parents.ensure_vlan(self._host, settings.parent, settings.vlan)
+            parents.ensure_vlan(self._host, settings.parent, settings.vlan, definition.mtu)
         name = parents.carrier(settings.parent, settings.vlan)
         parents.check_parent(self._host, name, network, definition.mtu, self._kind)
 

@@ -19,10 +19,11 @@ def carrier(parent: str, vlan: int | None) -> str:
     return name if len(name.encode()) <= 15 else f"mv{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def ensure_vlan(host: Netns, parent: str, vlan: int) -> None:
+def ensure_vlan(host: Netns, parent: str, vlan: int, mtu: int) -> None:
     """Make the VLAN's link exist. One that somebody else made is used as it is. Safe to call twice.
 
-    Raises ServiceError: `uplink_missing`, `link_conflict` (another link has the name), `kernel_refused`.
+    Ours gets a larger MTU if `mtu` asks for it and the parent has it. Raises ServiceError: `uplink_missing`,
+    `link_conflict` (another link has the name), `kernel_refused`.
     """
     name = carrier(parent, vlan)
     with inside(host) as links:
@@ -41,6 +42,8 @@ def ensure_vlan(host: Netns, parent: str, vlan: int) -> None:
             )
         elif found.alias == _ALIAS:
             switch_off_ipv6(name)  # a killed worker had not yet
+            if found.mtu < mtu <= below.mtu:  # the kernel takes it down with the parent's, and not up
+                links.change(name, mtu=mtu)
         for link in (parent, name):
             links.change(link, state="up")
 

@@ -227,6 +227,19 @@ def test_the_node_is_no_host_of_a_vlans_network(lab: Lab) -> None:
     assert run(host, "sysctl", "-n", "net.ipv6.conf.eth1/100.disable_ipv6").strip() == "1"
 
 
+@needs_link("macvlan", "vlan")
+def test_the_vlans_link_follows_its_interface_to_a_larger_mtu(lab: Lab) -> None:
+    settings = MACVLAN | ON_VLAN
+    (host,) = lab.hosts("host", mtu=1500)
+    driver = driver_of(settings, host)
+    driver.ensure("prod", defined(settings), ())
+    run(host, "ip", "link", "set", "eth1", "mtu", "9000")
+    driver.ensure("prod", defined(settings, mtu=9000), ())
+    made = link(host, "eth1.100")
+    assert made is not None
+    assert made.mtu == 9000
+
+
 @needs_link("macvlan", "ipvlan")
 @pytest.mark.parametrize(("first", "second"), [(MACVLAN, IPVLAN), (IPVLAN, MACVLAN)])
 def test_one_interface_carries_one_kind_and_the_other_is_refused(
