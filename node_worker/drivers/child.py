@@ -68,10 +68,14 @@ class ChildDriver:
         )
 
     def cut(self, attachment: Attachment) -> None:
-        """Set the interface down if it still has an address of this attachment."""
+        """Set the interface down if it still has an address of this attachment.
+
+        Of the ipvlans of a parent one alone can have an address, also while it is down.
+        """
         veth.cut_veth(self._host, attachment.host_link)
         pod = foreign.Identity(attachment.netns_inode, attachment.netns_cookie)
-        foreign.silence(attachment.netns, pod, attachment.ifname, frozenset(attachment.addresses))
+        addresses, take = frozenset(attachment.addresses), self._kind == "ipvlan"
+        foreign.silence(attachment.netns, pod, attachment.ifname, addresses, take=take)
 
     def detach(self, attachment: Attachment) -> None:
         """See `Driver`. Nothing is left of it where the pod's namespace is gone."""

@@ -43,8 +43,10 @@ def gone(wanted: Collection[Identity]) -> set[Identity]:
     return {one for one in wanted if one.inode not in held or _is_another(held[one.inode], one)}
 
 
-def silence(path: str, wanted: Identity, ifname: str, addresses: frozenset[IPInterface]) -> None:
-    """Set `ifname` down in that namespace, if it has one of `addresses`.
+def silence(
+    path: str, wanted: Identity, ifname: str, addresses: frozenset[IPInterface], *, take: bool = False
+) -> None:
+    """Set `ifname` down in that namespace, if it has one of `addresses`; with `take`, take these from it.
 
     Nothing to do where the namespace, the interface or the addresses are gone. Raises ServiceError
     `kernel_refused`.
@@ -54,8 +56,13 @@ def silence(path: str, wanted: Identity, ifname: str, addresses: frozenset[IPInt
         return
     with pod, inside(pod) as links:
         link = links.find(ifname)
-        if link is not None and link.up and addresses.intersection(links.addresses(link.index)):
+        if link is None or not addresses.intersection(links.addresses(link.index)):
+            return
+        if link.up:
             links.change(ifname, state="down")
+        if take:  # IPv6 addresses are gone with the link that is down
+            for address in addresses.intersection(links.addresses(link.index)):
+                links.remove_address(link.index, address)
 
 
 def remove(path: str, wanted: Identity, ifname: str, kind: str) -> None:

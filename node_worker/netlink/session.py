@@ -136,6 +136,17 @@ class Session:
                 "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
             )
 
+    def remove_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Take an address from a link; one that is away already is fine."""
+        try:
+            with _translated(f"remove address {address}"):
+                self._route.addr(
+                    "del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen
+                )
+        except Refused as refusal:
+            if refusal.errno != errno.EADDRNOTAVAIL:
+                raise
+
     def lead_out(self, index: int) -> None:
         """Have IPv4 leave by this link, as it is where there is no router."""
         with _translated(f"add a default route through link {index}"):

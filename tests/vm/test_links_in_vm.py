@@ -66,23 +66,23 @@ def attach(driver: Driver, pod: Netns, wanted: EndpointPlan, settings: dict[str,
         return prepared.complete(wanted)
 
 
-def attachment(pod: Netns, made: EndpointPlan, settings: dict[str, Any]) -> Attachment:
+def attachment(pod: Netns, planned: EndpointPlan, settings: dict[str, Any]) -> Attachment:
     return Attachment(
         attachment_id=uuid4(),
-        network=made.network,
+        network=planned.network,
         conf_name="prod",
         container_id="c1",
-        ifname=made.ifname,
+        ifname=planned.ifname,
         owner="ns/pod",
         netns=pod.path,
         netns_device=pod.device,
         netns_inode=pod.inode,
         boot_id="boot",
         driver=settings["type"],
-        bridge=made.bridge,
-        host_link=made.host_link,
-        addresses=made.addresses,
-        mac=made.mac,
+        bridge=planned.bridge,
+        host_link=planned.host_link,
+        addresses=planned.addresses,
+        mac=planned.mac,
         netns_cookie=pod.cookie(),
     )
 
@@ -104,7 +104,7 @@ def test_pods_on_two_hosts_reach_each_other_with_full_packets(lab: Lab, settings
         driver.ensure("prod", defined(settings), ())
         driver.ensure("prod", defined(settings), ())
         made = attach(driver, pod, endpoint(number), settings)
-        seen = driver.inspect(attachment(pod, made, settings), pod)
+        seen = driver.inspect(attachment(pod, endpoint(number), settings), pod)
         assert (seen.mac, seen.up) == (made.mac, True)
         assert set(made.addresses) <= set(seen.addresses)
     for address in ("10.20.0.6", "fd00:20::6", "10.20.0.7", "fd00:20::7"):
@@ -135,8 +135,8 @@ def test_the_vlans_link_goes_with_its_network(lab: Lab, settings: dict[str, Any]
     driver = driver_of(settings, host)
     driver.ensure("prod", defined(settings), ())
     pod = lab.netns("pod")
-    made = attach(driver, pod, endpoint(5), settings)
-    driver.detach(attachment(pod, made, settings))
+    attach(driver, pod, endpoint(5), settings)
+    driver.detach(attachment(pod, endpoint(5), settings))
     assert links_of(pod) == {"lo"}
     assert "eth1.100" in links_of(host)
     driver.remove("prod", defined(settings))
@@ -154,11 +154,11 @@ def test_the_vlans_link_stays_while_another_networks_pods_are_on_it(
     for network in ("prod", "test"):
         driver.ensure(network, defined(settings), ())
     pod = lab.netns("pod")
-    made = attach(driver, pod, endpoint(5), settings)
+    attach(driver, pod, endpoint(5), settings)
     driver.remove("test", defined(settings))
     assert "eth1.100" in links_of(host)
     assert "eth0" in links_of(pod)
-    driver.detach(attachment(pod, made, settings))
+    driver.detach(attachment(pod, endpoint(5), settings))
     driver.remove("prod", defined(settings))
     assert "eth1.100" not in links_of(host)
 
@@ -255,6 +255,28 @@ def test_one_interface_carries_one_kind_and_the_other_is_refused(
 
 
 @pytest.mark.parametrize("settings", CHILDREN)
+def test_an_address_that_was_cut_works_elsewhere_at_once(lab: Lab, settings: dict[str, Any]) -> None:
+    """On the same node, where the old interface is still there, and on the other one."""
+    hosts = lab.hosts("host-a", "host-b")
+    peer, old, new, other = (lab.netns(name) for name in ("peer", "old", "new", "other"))
+    drivers = [driver_of(settings, host) for host in hosts]
+    for driver in drivers:
+        driver.ensure("prod", defined(settings), ())
+    attach(drivers[1], peer, endpoint(6), settings)
+    held, planned = old, endpoint(5)
+    attach(drivers[0], old, planned, settings)
+    for pod, driver, host_link in ((new, drivers[0], "mo-new"), (other, drivers[1], "mo-other")):
+        for address in ("10.20.0.5", "fd00:20::5"):
+            assert pings(peer, address)
+        drivers[0].cut(attachment(held, planned, settings))
+        assert not pings(peer, "10.20.0.5", wait_s=1)
+        held, planned = pod, replace(endpoint(5), host_link=host_link)
+        attach(driver, pod, planned, settings)
+    for address in ("10.20.0.5", "fd00:20::5"):
+        assert pings(peer, address)
+
+
+@pytest.mark.parametrize("settings", CHILDREN)
 def test_a_refusal_halfway_leaves_no_interface(lab: Lab, settings: dict[str, Any]) -> None:
     (host,) = lab.hosts("host")
     pod = lab.netns("pod")
@@ -269,4 +291,4 @@ def test_a_refusal_halfway_leaves_no_interface(lab: Lab, settings: dict[str, Any
     with pytest.raises(ServiceError) as caught:
         attach(driver, pod, endpoint(6), settings)
     assert caught.value.code == Code.INTERFACE_EXISTS
-    assert made.addresses[0] in driver.inspect(attachment(pod, made, settings), pod).addresses
+    assert made.addresses[0] in driver.inspect(attachment(pod, endpoint(5), settings), pod).addresses
