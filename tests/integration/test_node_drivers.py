@@ -24,6 +24,7 @@ from node_worker.netlink.session import inside
 from node_worker.plan import EndpointPlan
 from schemas.errors import Code, ServiceError
 from schemas.network import NetworkDefinition
+from tests.links import on
 from tests.node_lab import Lab, link, links_of, pings, plan, run
 
 pytestmark = pytest.mark.netns
@@ -110,12 +111,18 @@ def network(lab: Lab, **driver: Any) -> Network:
     return Network(lab, made, hosts, drivers)
 
 
-HERE = (
-    {"type": "bridge", "uplink": "eth1"},
-    {"type": "vxlan", "vni": 42},
-    {"type": "macvlan", "parent": "eth1"},
+BRIDGED = (
+    on(type="bridge", uplink="eth1"),
+    on(type="bridge", uplink="eth1", vlan=100),
+    on(type="vxlan", vni=42),
 )
-every_driver = pytest.mark.parametrize("driver", HERE, ids=lambda driver: driver["type"])
+BESIDE = (
+    on(type="macvlan", parent="eth1"),
+    on(type="macvlan", parent="eth1", vlan=100),
+    on(type="ipvlan", parent="eth1"),
+    on(type="ipvlan", parent="eth1", vlan=100),
+)
+every_driver = pytest.mark.parametrize("driver", BRIDGED + BESIDE)
 
 
 @every_driver
@@ -162,11 +169,9 @@ def test_an_endpoint_that_is_cut_is_heard_no_more_and_then_gone(lab: Lab, driver
     peer, pod = made.attach(10, host=0), made.attach(11, host=1)
     attachment = made.attachment(11, pod)
     found = made.drivers[1].inspect(attachment, pod)
-    assert (found.mac, found.up, set(found.addresses) >= set(attachment.addresses)) == (
-        attachment.mac,
-        True,
-        True,
-    )
+    parents = link(made.hosts[1], "eth1")
+    mac = parents.mac if driver["type"] == "ipvlan" and parents is not None else attachment.mac
+    assert (found.mac, found.up, set(found.addresses) >= set(attachment.addresses)) == (mac, True, True)
     for _ in range(2):
         made.drivers[1].cut(attachment)
         assert not pings(peer, "10.20.0.11", 1)
@@ -182,11 +187,11 @@ def test_making_a_network_twice_changes_nothing_and_removing_it_leaves_nothing(l
     assert links_of(made.hosts[0]) == before
     for _ in range(2):
         made.drivers[0].remove("prod", made.made)
-    assert links_of(made.hosts[0]) & {"mo-prod", "mt-prod"} == set()
+    assert links_of(made.hosts[0]) & {"mo-prod", "mt-prod", "eth1.100"} == set()
     assert link(made.hosts[0], "eth1") is not None
 
 
-@pytest.mark.parametrize("driver", HERE[:2], ids=lambda driver: driver["type"])
+@pytest.mark.parametrize("driver", BRIDGED)
 def test_a_bridge_deleted_by_hand_is_made_anew_with_its_pods_on_it(lab: Lab, driver: Any) -> None:
     made = network(lab, **driver)
     pods = {number: made.attach(number, host) for number, host in ((10, 0), (11, 0), (12, 1))}
@@ -202,8 +207,9 @@ def test_a_bridge_deleted_by_hand_is_made_anew_with_its_pods_on_it(lab: Lab, dri
     assert foreign.alias is None
 
 
-def test_a_pod_beside_the_nodes_interface_and_its_node_reach_one_another(lab: Lab) -> None:
-    made = network(lab, type="macvlan", parent="eth1", services=["10.96.0.0/12", "fd00:96::/112"])
+@pytest.mark.parametrize("driver", BESIDE)
+def test_a_pod_beside_the_nodes_interface_and_its_node_reach_one_another(lab: Lab, driver: Any) -> None:
+    made = network(lab, **driver, services=["10.96.0.0/12", "fd00:96::/112"])
     node = made.hosts[0]
     run(node, "ip", "address", "add", "fd00:77::1/64", "dev", "eth1", "nodad")
     run(node, "ip", "link", "add", "services", "type", "bridge")  # what kube-proxy has for them
@@ -239,8 +245,9 @@ def echoes(node: Netns) -> str:
     return values[names.index("InEchos")]
 
 
-def test_a_pod_and_its_node_are_kept_apart_where_that_is_asked_for(lab: Lab) -> None:
-    made = network(lab, type="macvlan", parent="eth1", host_access=False)
+@pytest.mark.parametrize("driver", BESIDE)
+def test_a_pod_and_its_node_are_kept_apart_where_that_is_asked_for(lab: Lab, driver: Any) -> None:
+    made = network(lab, **driver, host_access=False)
     pod = made.attach(10, host=0)
     assert links_of(pod) >= {"lo", "eth0"}
     assert not {name for name in links_of(pod) | links_of(made.hosts[0]) if name.startswith(("mo", "mh"))}
