@@ -16,7 +16,7 @@ UV := $(BUILD)/uv
 UV_VERSION := 0.13.9
 MAX_LINES := 400
 NODES ?= 2
-VM_TESTS := tests/vm $(addprefix tests/integration/test_node_,drivers.py bridge.py endpoint.py batch.py)
+VM_TESTS := tests/vm $(addprefix tests/integration/test_node_,drivers.py probe.py bridge.py endpoint.py batch.py)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COMPILE := $(UV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

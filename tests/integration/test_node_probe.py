@@ -10,7 +10,7 @@ import pytest
 
 from node_worker.netlink.namespace import Netns
 from node_worker.probe import who_uses
-from tests.integration.test_node_drivers import HERE, Network, network
+from tests.integration.test_node_drivers import BESIDE, BRIDGED, Network, network
 from tests.node_lab import Lab, plan, run
 
 pytestmark = pytest.mark.netns
@@ -24,7 +24,7 @@ def lab() -> Iterator[Lab]:
         yield Lab(stack)
 
 
-@pytest.fixture(params=(HERE[0], HERE[2]), ids=lambda driver: driver["type"])
+@pytest.fixture(params=(BRIDGED[0], BRIDGED[1], *BESIDE))
 def made(lab: Lab, request: pytest.FixtureRequest) -> Network:
     return network(lab, **request.param)
 
@@ -34,10 +34,10 @@ def foreign(made: Network) -> str:
     pod = made.lab.netns("foreign")
     planned = replace(plan(50, ipv6=True), mtu=made.made.mtu)
     with closing(made.drivers[2].prepare(planned, pod, made.made)) as prepared:
-        prepared.complete(planned)
+        mac = prepared.complete(planned).mac  # an ipvlan has its parent's
     run(pod, "ip", "address", "add", f"{FOUR}/24", "dev", "eth0")
     run(pod, "ip", "address", "add", f"{SIX}/64", "dev", "eth0", "nodad")
-    return planned.mac
+    return mac
 
 
 def asked(made: Network, *addresses: Any) -> dict[Any, str]:
