@@ -12,6 +12,7 @@ from cni.errors import SpecCode
 from node_worker.netlink import simulated
 from schemas.address import AddressQuarantine
 from schemas.message import Done
+from schemas.network import NetworkCreate, NetworkView
 from schemas.pool import PoolCreate, PoolView
 from tests.acceptance.machines import Machine, Pod, until
 from tests.acceptance.runtime_calls import NO_CONTAINER, addresses_of, annotated, attached, routed_network
@@ -216,6 +217,13 @@ def mac_in_use(scene: Scene) -> Answer:
     return scene.asked("shop/mac-1", mac="02:00:00:00:00:06")
 
 
+def network_unsuitable(scene: Scene) -> Answer:
+    name = f"plain-{uuid.uuid4().hex[:8]}"
+    body = {"request_id": name, "network": name, "driver": "ipam", "subnets": [{"cidr": "10.201.0.0/24"}]}
+    scene.machine.ask(NetworkCreate.model_validate(body), NetworkView)
+    return scene.pod().call("ADD", {"network": name})
+
+
 PROVOKED: Mapping[int, Callable[[Scene], Answer]] = {
     SpecCode.INCOMPATIBLE_VERSION: incompatible_version,
     SpecCode.INVALID_ENVIRONMENT: invalid_environment,
@@ -242,5 +250,6 @@ PROVOKED: Mapping[int, Callable[[Scene], Answer]] = {
     143: address_quarantined,
     144: mac_forbidden,
     145: mac_in_use,
+    146: network_unsuitable,
 }
 """How to bring a code about, by its number."""
