@@ -13,7 +13,7 @@ from node_worker.drivers.delegated import DELEGATED, DelegatedDriver
 from node_worker.drivers.vxlan import VxlanDriver
 from node_worker.netlink import foreign, veth
 from node_worker.netlink.namespace import Netns, own
-from node_worker.netlink.session import Link, inside
+from node_worker.netlink.session import Link, inside, named_links
 from node_worker.netns_folders import NETNS_FOLDERS, check_named, check_opened
 from node_worker.plan import NETWORK_LINKS
 from schemas.errors import Code, ServiceError
@@ -72,7 +72,8 @@ class Host:
     def network_links(self) -> frozenset[Link]:
         """The links that networks are made of here."""
         with inside(self._wired) as links:
-            return frozenset(link for link in links.all() if link.name.startswith(NETWORK_LINKS))
+            names = [name for name in named_links().values() if name.startswith(NETWORK_LINKS)]
+            return frozenset(link for name in names if (link := links.find(name)) is not None)
 
     def open_pod(self, path: str) -> Netns:
         """The pod's namespace at `path`, for the caller to close.

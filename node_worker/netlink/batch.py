@@ -112,6 +112,12 @@ def change_link(
     return Message(f"set {told} of {name}", _NEWLINK, 0, body)
 
 
+def join_bridge(name: str, master: int) -> Message:
+    """Make a link a port of the bridge `master`; one that is away already is fine."""
+    body = _link(0, 0) + _named(0, name) + _attribute(_MASTER, _WORD.pack(master))
+    return Message(f"make {name} a port", _NEWLINK, 0, body, spared=ENODEV)
+
+
 def without_ipv6(index: int, name: str) -> Message:
     """Keep a link from giving itself an IPv6 address when it comes up. Fine where the kernel has no IPv6."""
     return _address_generation(index, name, _NO_ADDRESS)
@@ -201,13 +207,20 @@ class RoutingSocket:
                 raise Refused(message.operation, errno, detail)
         return [answers[number][0] == 0 for number in range(1, len(messages) + 1)]
 
-    def forwards(self, name: str) -> bool | None:
-        """Whether this bridge port lets frames through; None where there is no such port."""
+    def master(self, name: str) -> int | None:
+        """The index of the bridge that a link is a port of; None without one."""
+        found = self._found(name).get(_MASTER)
+        return int(_WORD.unpack(found)[0]) if found is not None else None
+
+    def _found(self, name: str) -> dict[int, bytes]:
+        """What the kernel says of a link; nothing where there is none."""
         self._send([Message("look up a link", _GETLINK, 0, _link(0, 0) + _named(0, name))], _REQUEST)
         kind, _, payload = next(self._received())
-        if kind != _NEWLINK:
-            return None
-        attributes = dict(_attributes(payload[_LINK.size :]))
+        return dict(_attributes(payload[_LINK.size :])) if kind == _NEWLINK else {}
+
+    def forwards(self, name: str) -> bool | None:
+        """Whether this bridge port lets frames through; None where there is no such port."""
+        attributes = self._found(name)
         info = dict(_attributes(attributes.get(_LINKINFO, b"")))
         port = dict(_attributes(info.get(_SLAVE_DATA, b"")))
         return port[_PORT_STATE][0] == _FORWARDING if _PORT_STATE in port else None

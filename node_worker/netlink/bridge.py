@@ -5,8 +5,18 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from node_worker.netlink.batch import RoutingSocket, join_bridge
 from node_worker.netlink.namespace import Netns
-from node_worker.netlink.session import Link, Refused, Session, inside, switch_off_ipv6, write_sysctl
+from node_worker.netlink.session import (
+    Link,
+    Refused,
+    Session,
+    inside,
+    link_index,
+    named_links,
+    switch_off_ipv6,
+    write_sysctl,
+)
 from node_worker.plan import IPInterface
 from schemas.errors import Code, ServiceError
 
@@ -94,13 +104,13 @@ def _be_gateway(links: Session, bridge: Bridge) -> None:
 
 def adopt_ports(host: Netns, name: str, ports: Collection[str]) -> None:
     """Make links that are there ports of the bridge again: a bridge that is removed lets go of all it has."""
-    with inside(host) as links:
-        bridge = links.find(name)
+    with host.entered(), RoutingSocket() as kernel:
+        bridge, there = link_index(name), set(named_links().values())
         if bridge is None:
             return
-        for link in links.all():
-            if link.name in ports and link.master != bridge.index:
-                links.change(link.name, master=bridge.index)
+        astray = [port for port in ports if port in there and kernel.master(port) != bridge]
+        if astray:
+            kernel.do([join_bridge(port, bridge) for port in astray])
 
 
 def remove_bridge(host: Netns, bridge: Bridge) -> None:

@@ -18,7 +18,7 @@ from node_worker.netlink.batch import (
 )
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.routes import made_routes, route_messages
-from node_worker.netlink.session import Link, Refused, inside, link_index, write_sysctl
+from node_worker.netlink.session import Link, Refused, inside, link_index, named_links, write_sysctl
 from node_worker.plan import EndpointPlan, IPInterface, KernelRoute, LinkPlan
 from schemas.errors import Code, ServiceError
 
@@ -36,8 +36,8 @@ def has_link(netns: Netns, name: str) -> bool:
 
 def link_names(netns: Netns) -> set[str]:
     """The names of all links of a namespace."""
-    with inside(netns) as links:
-        return {link.name for link in links.all()}
+    with netns.entered():
+        return set(named_links().values())
 
 
 def look_outside(host: Netns, name: str) -> tuple[Link | None, str | None]:
