@@ -1,5 +1,6 @@
 """Containers that a real podman attaches with its CNI backend: fixed addresses, pods and mapped ports."""
 
+import fcntl
 import os
 import signal
 import sys
@@ -51,14 +52,18 @@ def bare(running: Podman) -> set[str]:
 
 
 @pytest.fixture
-def podman(machine: Machine, running: Podman, bare: set[str]) -> Iterator[Podman]:
-    """No test leaves a container, or anything of one."""
-    namespaces = namespaces_of_containers()
-    yield running
-    running.empty()
-    assert links(running.host) == bare
-    until(lambda: not attached(machine))
-    assert namespaces_of_containers() == namespaces
+def podman(
+    machine: Machine, running: Podman, bare: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Podman]:
+    """No test leaves a container, or anything of one. One at a time: podmans share a folder."""
+    with (tmp_path_factory.getbasetemp().parent / "podman.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        namespaces = namespaces_of_containers()
+        yield running
+        running.empty()
+        assert links(running.host) == bare
+        until(lambda: not attached(machine))
+        assert namespaces_of_containers() == namespaces
 
 
 def namespaces_of_containers() -> set[str]:
