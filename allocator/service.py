@@ -8,10 +8,11 @@ import structlog
 from sqlalchemy import Connection
 
 from allocator.database import Database
-from allocator.handlers import addresses, deletion, networks, nodes, operating, pools, queries
+from allocator.handlers import addresses, auditing, deletion, networks, nodes, operating, pools, queries
 from allocator.handlers.administrative import once
 from allocator.loading import load_requests
 from allocator.memory import Memory
+from allocator.previewing import preview
 from allocator.store import epochs
 from allocator.venture import venture
 from allocator.work import AfterCommit, Committed, Work
@@ -28,6 +29,7 @@ from schemas.address import (
     AddressReserve,
     AddressShow,
 )
+from schemas.dead import AuditRecord, ReplayPreview
 from schemas.errors import ServiceError
 from schemas.history import HistoryList
 from schemas.message import Message, Request
@@ -60,6 +62,7 @@ _ONE_BY_ONE: Mapping[type[Request], Handle] = {
     NodeSync: nodes.sync,
     NodeFence: nodes.fence,
     NodeRemove: nodes.remove,
+    AuditRecord: auditing.record,
 }
 
 _READS: Mapping[type[Request], Callable[[Any, Connection], Message]] = {
@@ -126,7 +129,15 @@ class Allocator:
     def answer(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """Answer queries."""
         run = self._database.run if self._reads is None else self._reads.read
+        if any(isinstance(delivery.request, ReplayPreview) for delivery in deliveries):
+            return [self._answer(delivery, run) for delivery in deliveries]
         return run(lambda connection: [_read(delivery, connection) for delivery in deliveries])
+
+    def _answer(self, delivery: Delivery, run: Callable[..., Any]) -> Outcome:
+        if isinstance(delivery.request, ReplayPreview):
+            return Reply(preview(delivery.request, self._database, _apply))
+        outcome: Outcome = run(lambda connection: _read(delivery, connection))
+        return outcome
 
 
 def _kind(delivery: Delivery) -> str:

@@ -324,6 +324,11 @@ class Work:
         writes.send(self.connection)
         return committed
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether something happened that history or a node is to be told of."""
+        return bool(self._rows or self.notices or self.answered)
+
     def settle(self, *, keep_supplies: bool) -> tuple[Writes, Committed]:
         """As `finish`, but leaves it to others to send what is to be written, its COMMIT included."""
         writes = Writes()

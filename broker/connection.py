@@ -135,10 +135,12 @@ class Link:
     `problem` says why the last attempt to connect failed; `on_problem` is called when one did.
     """
 
-    def __init__(self, url: str, *, name: str) -> None:
-        """`name` is what RabbitMQ shows for the connection. Raises `not_provisioned` for a bad URL."""
+    def __init__(self, url: str, *, name: str, heartbeat_s: int = HEARTBEAT_S) -> None:
+        """`name` is what RabbitMQ shows for the connection. With heartbeats every `heartbeat_s` seconds at
+        most, a connection that fell silent is given up after two. Raises `not_provisioned` for a bad URL.
+        """
         parsed = parse_url(url)
-        self._url = parsed.update_query({"name": name, "heartbeat": str(HEARTBEAT_S)})
+        self._url = parsed.update_query({"name": name, "heartbeat": str(heartbeat_s)})
         self._name = name
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()

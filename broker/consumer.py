@@ -6,14 +6,14 @@ gets the same requests again, and requests are idempotent.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from broker.codec import answer_body, decode, is_reply_queue
 from broker.connection import Backoff, Link, explain_loss, is_loss, obey
-from broker.deadletters import dead_letter
+from broker.dead_letters.burial import dead_letter, first_sender
 from broker.frames import Arrived
 from broker.intake import Intake, intake
 from broker.outcome import (
@@ -214,6 +214,9 @@ class _Consumer:
                 message.message_id,
             )
             self._authorize(delivery)
+            first = first_sender(message)
+            if first is not None:  # a replay lends its sender's powers to nobody
+                self._authorize(replace(delivery, user_id=first))
         except ServiceError as error:
             return Broken(error)
         except Exception as error:

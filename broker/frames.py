@@ -182,9 +182,9 @@ def _parse_headers(raw: bytes) -> Mapping[str, Any]:
 _known_headers = lru_cache(maxsize=256)(_parse_headers)
 
 
-def ack(channel: int, delivery_tag: int) -> bytes:
-    """The frame that acknowledges every delivery up to this one."""
-    return _frame(METHOD, channel, _ACK.pack(60, 80, delivery_tag, 1))
+def ack(channel: int, delivery_tag: int, *, multiple: bool = True) -> bytes:
+    """The frame that acknowledges every delivery up to this one, or this one alone."""
+    return _frame(METHOD, channel, _ACK.pack(60, 80, delivery_tag, multiple))
 
 
 def publish(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aio_pika.abc import AbstractChannel
@@ -106,7 +106,7 @@ async def intake(
         number = (await channel.get_underlay_channel()).number
         taken = Intake(wire, number, apart_s=apart_s)
         wire.divert(number, taken.arrived)
-        await _watch(channel, taken)
+        await watch(channel, taken.lose)
         async with asyncio.timeout(OPEN_S):
             await channel.set_qos(prefetch_count=prefetch)
             source = await channel.get_queue(queue, ensure=False)
@@ -121,12 +121,14 @@ async def _never(_: object) -> None:
     raise AssertionError("deliveries are taken off the wire")
 
 
-async def _watch(channel: AbstractChannel, taken: Intake) -> None:
+async def watch(channel: AbstractChannel, lose: Callable[[BaseException], None]) -> None:
+    """Have `lose` called when this channel is closed or its consumer cancelled by the server."""
+
     def closed(_: AbstractChannel | None, error: BaseException | None) -> None:
-        taken.lose(error or ChannelLost("the channel was closed"))
+        lose(error or ChannelLost("the channel was closed"))
 
     def cancelled(_: object) -> None:
-        taken.lose(ChannelLost("RabbitMQ cancelled the consumer: the queue is gone or moved"))
+        lose(ChannelLost("RabbitMQ cancelled the consumer: the queue is gone or moved"))
 
     channel.close_callbacks.add(closed)
     underlay = await channel.get_underlay_channel()

@@ -25,6 +25,10 @@ REPLY_QUEUE = "amq.rabbitmq.reply-to"
 """RabbitMQ's pseudo-queue for RPC (rabbitmq-website, direct-reply-to)."""
 
 _DELIVERY_LIMIT = 20
+_LOOKS = 2**31 - 1
+"""How often a dead letter may be looked at: each look counts as a delivery. RabbitMQ 4 takes -1 for no limit,
+but 3.10 takes it for a limit that the first look exceeds, and drops the letter.
+"""
 _TTL_MS = 15_000
 _MAX_LENGTH = 10_000
 _NODE_TTL_MS = 60_000
@@ -151,7 +155,7 @@ def _queue(name: str, *bindings: Binding, **arguments: Argument) -> Queue:
 
 def shared_queues(partitions: int = PARTITIONS) -> tuple[Queue, ...]:
     """The queues that all processes share, dead letters first, because others name them."""
-    dead = _queue(DEAD, Binding(DEAD, ""), queue_type="quorum", delivery_limit=-1)
+    dead = _queue(DEAD, Binding(DEAD, ""), queue_type="quorum", delivery_limit=_LOOKS)
     changes = [
         _queue(
             allocator_queue(p),

@@ -15,7 +15,7 @@ from compose import cni_commands, database_commands
 from compose.logging import configure_logging
 from compose.running import run_until_stopped
 from compose.settings import Settings, read_settings
-from console import addresses, history, networks, nodes, pools
+from console import addresses, dead, history, networks, nodes, pools
 from schemas.errors import ServiceError
 
 _SHIM = Path("build/cni/moorage")
@@ -100,7 +100,8 @@ def assemble() -> typer.Typer:
     nodes.register(node_app)
     cni_commands.register(app)
     history.register(app)
-    for name, module in (("network", networks), ("pool", pools), ("address", addresses)):
+    groups = {"network": networks, "pool": pools, "address": addresses, "dead": dead}
+    for name, module in groups.items():
         group = typer.Typer(help=module.HELP, no_args_is_help=True)
         module.register(group)
         app.add_typer(group, name=name)

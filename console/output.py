@@ -1,5 +1,6 @@
 """Answers as people and programs read them: a table, or the answer's own JSON as one document."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +65,11 @@ def show(answer: Shown, output: Output, draw: Callable[[Console, Shown], None]) 
         console = stdout()
         draw(console, answer)
         console.file.flush()  # what is said of it on stderr comes after it
+
+
+def emit(document: object) -> None:
+    """Print what is no answer of the allocator as one JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2))
 
 
 def draw_rows(console: Console, columns: Sequence[Column[Row]], rows: Iterable[Row]) -> None:

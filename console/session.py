@@ -90,9 +90,14 @@ class Session:
 
     def __init__(self, settings: ConsoleSettings) -> None:
         self._settings = settings
-        self._connect: Connect = getattr(settings, "connect", rpc_client)
+        self.connect: Connect = getattr(settings, "connect", rpc_client)
         self.repeating: list[str] = []
         """Options that make the command, run again, the same request; a lookup may have stood for them."""
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer may take, in seconds."""
+        return self._settings.timeout_s
 
     def ask(
         self,
@@ -129,7 +134,7 @@ class Session:
         network: str | None = None,
         doing: str = "",
     ) -> Expected:
-        async with self._connect(self._url(), name="console") as asker:
+        async with self.connect(self.url(), name="console") as asker:
             bar = rollout_bar(asker, network, doing) if network is not None else nullcontext()
             async with bar:
                 return _checked(await self._patiently(asker, request, longer_s), answer)
@@ -147,7 +152,7 @@ class Session:
     async def _pages(self, query: Query, answer: type[Paged], rows: str, limit: int | None) -> Paged:
         found: list[Message] = []
         after: str | None = None
-        async with self._connect(self._url(), name="console") as asker:
+        async with self.connect(self.url(), name="console") as asker:
             while True:
                 wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
                 turn = query.model_copy(update={"after": after, "limit": wanted})
@@ -157,7 +162,8 @@ class Session:
                     return page.model_copy(update={rows: tuple(found)})
                 after = _onward(page.next, after)
 
-    def _url(self) -> str:
+    def url(self) -> str:
+        """The AMQP URL to ask at. Raises `not_provisioned`."""
         if not self._settings.amqp_url:
             raise ServiceError(
                 Code.NOT_PROVISIONED,

@@ -31,6 +31,9 @@ EventName = Literal[
     "node.lost",
     "node.fenced",
     "node.removed",
+    "dead.replayed",
+    "dead.discarded",
+    "dead.imported",
 ]
 
 
@@ -82,7 +85,7 @@ class HistoryPage(Page):
 class HistoryList(Query):
     """The history of one network, narrowed by the filters. Errors: `network_unknown`.
 
-    `network` `_system` holds what happened to nodes.
+    `network` `_system` holds what happened to nodes and to dead letters.
     """
 
     NAME: ClassVar[str] = "history.list"

@@ -15,6 +15,7 @@ from schemas.address import (
     AddressReserve,
     AddressShow,
 )
+from schemas.dead import AuditRecord, ReplayPreview
 from schemas.history import HistoryList
 from schemas.message import Query, Request
 from schemas.network import NetworkCreate, NetworkDelete, NetworkList, NetworkShow, NetworkUpdate
@@ -40,6 +41,7 @@ _ALL: tuple[type[Request], ...] = (
     NodeReport,
     NodeFence,
     NodeRemove,
+    AuditRecord,
     NetworkList,
     NetworkShow,
     PoolList,
@@ -48,6 +50,7 @@ _ALL: tuple[type[Request], ...] = (
     AddressMap,
     NodeList,
     HistoryList,
+    ReplayPreview,
 )
 
 REQUESTS: Mapping[str, type[Request]] = {request.NAME: request for request in _ALL}
@@ -60,8 +63,10 @@ _OWN = frozenset({"address.allocate", "address.release", "address.quarantine", "
 _NODE = _OWN | {"node.sync", "node.heartbeat"}
 _NETWORKS = frozenset({"network.create", "network.update", "network.delete"})
 _POOLS = frozenset({"pool.create", "pool.resize", "pool.update", "pool.delete"})
-_PRODUCER = _NETWORKS | _POOLS | {"address.reserve", "address.rebind"} | QUERIES
-_OPERATOR = _PRODUCER | {"address.release_by_operator", "node.fence", "node.remove"} | _OWN
+_PRODUCER = _NETWORKS | _POOLS | {"address.reserve", "address.rebind"} | (QUERIES - {ReplayPreview.NAME})
+_OPERATING = frozenset({"address.release_by_operator", "node.fence", "node.remove"})
+_DEAD_LETTERS = frozenset({AuditRecord.NAME, ReplayPreview.NAME})
+_OPERATOR = _PRODUCER | _OPERATING | _DEAD_LETTERS | _OWN
 
 MAY_SEND: Mapping[Role, frozenset[str]] = {
     "node": _NODE,
@@ -71,7 +76,24 @@ MAY_SEND: Mapping[Role, frozenset[str]] = {
 }
 """Who may send what (DESIGN section 4). Operators send a node's requests only to replay them."""
 
+REPLAYERS: frozenset[Role] = frozenset({"operator", "console"})
+"""Who may replay dead letters."""
+
 _USER = re.compile(r"(node|producer|operator|console)\.(.+)")
+
+
+def why_not(user_id: str, name: str) -> str | None:
+    """Why this user may not send a request of this name; None where it may."""
+    known = sender(user_id)
+    if known is None:
+        return (
+            f"user {user_id} has no role; enroll it with `moorage client enroll NAME --role producer` or "
+            "`moorage node enroll NAME`"
+        )
+    allowed = MAY_SEND[known[0]]
+    if name not in allowed:
+        return f"user {user_id} may not send {name}: a {known[0]} may send {', '.join(sorted(allowed))}"
+    return None
 
 
 def sender(user_id: str) -> tuple[Role, str] | None:

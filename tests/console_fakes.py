@@ -11,7 +11,7 @@ from typing import Any, Literal
 import typer
 from typer.testing import CliRunner, Result
 
-from console import addresses, history, networks, nodes, pools
+from console import addresses, dead, history, networks, nodes, pools
 from schemas.message import Message, Request
 
 Answers = Callable[[Any], Message | Exception]
@@ -52,7 +52,8 @@ class FakeAllocator:
 def moorage(markup: Literal["markdown", "rich"] = "markdown") -> typer.Typer:
     """The command groups, mounted as `moorage` mounts them."""
     app = typer.Typer(rich_markup_mode=markup)
-    for name, noun in (("network", networks), ("pool", pools), ("address", addresses), ("node", nodes)):
+    groups = {"network": networks, "pool": pools, "address": addresses, "node": nodes, "dead": dead}
+    for name, noun in groups.items():
         group = typer.Typer()
         noun.register(group)
         app.add_typer(group, name=name)

@@ -7,7 +7,7 @@ import pytest
 
 from broker.connection import masked, parse_url
 from broker.consumer import DEFERRED, Dropped, Refused, Reply, settle
-from broker.deadletters import dead_letter
+from broker.dead_letters.burial import dead_letter
 from broker.frames import Arrived
 from broker.outcome import Broken, Failed, Verdict
 from schemas.address import Released
@@ -70,6 +70,7 @@ def test_a_dead_letter_tells_its_story_and_keeps_its_body() -> None:
     assert letter.body == b"\xff" * 70_000
     first = datetime.fromisoformat(letter.headers.pop("x-moorage-first-death"))
     assert abs((first - before).total_seconds()) < 5
+    assert letter.headers.pop("x-moorage-last-death") == first.isoformat(timespec="milliseconds")
     assert letter.headers == {
         "x-moorage-reason": "no address left",
         "x-moorage-code": "exhausted",
@@ -82,10 +83,21 @@ def test_a_dead_letter_tells_its_story_and_keeps_its_body() -> None:
     assert letter.reply_to is None, "nobody waits when it is replayed"
 
 
+REPLAYED = {
+    "x-moorage-deaths": 2,
+    "x-moorage-first-death": "2026-01-02T03:04:05Z",
+    "x-moorage-sender": "node.n1",
+    "x-moorage-replay": "run 7",
+}
+
+
 def test_a_second_death_keeps_the_time_of_the_first_and_counts_on() -> None:
-    once = letter_of(headers={"x-moorage-deaths": 2, "x-moorage-first-death": "2026-01-02T03:04:05Z"})
-    assert once.headers["x-moorage-deaths"] == 3
-    assert once.headers["x-moorage-first-death"] == "2026-01-02T03:04:05Z"
+    headers = letter_of(user_id="operator.ann", headers=REPLAYED).headers
+    assert headers["x-moorage-deaths"] == 3
+    assert headers["x-moorage-first-death"] == "2026-01-02T03:04:05Z"
+    assert headers["x-moorage-last-death"] > "2026-01-02T03:04:05Z"
+    assert headers["x-moorage-sender"] == "node.n1", "not the operator, who only replayed it"
+    assert headers["x-moorage-replay"] == "run 7"
 
 
 @pytest.mark.parametrize(
@@ -94,6 +106,7 @@ def test_a_second_death_keeps_the_time_of_the_first_and_counts_on() -> None:
         {"x-moorage-deaths": "many", "x-moorage-first-death": 7},
         {"x-moorage-deaths": -5, "x-moorage-first-death": "x" * 5000},
         {"x-moorage-deaths": 2**62, "x-moorage-sender": "operator.root"},
+        REPLAYED,
         {"x-death": [{"count": 99}], "x-big": "x" * 120_000},
     ],
 )
@@ -102,6 +115,7 @@ def test_headers_that_a_sender_made_up_are_not_believed(forged: dict[str, Any]) 
     assert headers["x-moorage-deaths"] == 1
     assert headers["x-moorage-sender"] == "node.n1"
     assert len(headers["x-moorage-first-death"]) < 40
+    assert "x-moorage-replay" not in headers
     assert "x-death" not in headers
     assert "x-big" not in headers
 

@@ -143,7 +143,7 @@ def test_every_queue_has_a_delivery_limit_of_its_own_and_partitions_dead_letter_
     queues = {queue.name: queue for queue in topology.shared_queues()}
     assert len(queues) == topology.PARTITIONS + 3
     assert all("x-delivery-limit" in queue.arguments for queue in queues.values())
-    assert queues["moorage.dead"].arguments["x-delivery-limit"] == -1
+    assert queues["moorage.dead"].arguments["x-delivery-limit"] == 2**31 - 1
     partition = queues["moorage.allocator.0"].arguments
     assert partition["x-single-active-consumer"] is True
     assert partition["x-dead-letter-strategy"] == "at-least-once"

@@ -7,15 +7,19 @@ from typing import Any
 from aio_pika import DeliveryMode, Message
 
 from broker.codec import VERSION_HEADER
+from broker.dead_letters.headers import (
+    CODE,
+    DEATHS,
+    FIRST_DEATH,
+    LAST_DEATH,
+    REASON,
+    REPLAY,
+    ROUTING_KEY,
+    SENDER,
+)
 from broker.frames import Arrived
 from schemas.errors import ServiceError
-
-REASON = "x-moorage-reason"
-CODE = "x-moorage-code"
-SENDER = "x-moorage-sender"
-ROUTING_KEY = "x-moorage-routing-key"
-FIRST_DEATH = "x-moorage-first-death"
-DEATHS = "x-moorage-deaths"
+from schemas.requests import REPLAYERS, sender
 
 _REASON_LENGTH = 500
 
@@ -41,15 +45,31 @@ def dead_letter(message: Arrived, error: ServiceError) -> Message:
     )
 
 
+def first_sender(message: Arrived) -> str | None:
+    """Who sent it before an operator replayed it; None where this is no replay."""
+    known = sender(message.user_id or "")
+    original = message.headers.get(SENDER)
+    if known is None or known[0] not in REPLAYERS or not isinstance(original, str):
+        return None
+    return original if REPLAY in message.headers else None
+
+
 def _headers(message: Arrived, error: ServiceError, now: datetime) -> dict[str, Any]:
+    died = now.isoformat(timespec="milliseconds")
+    first = first_sender(message)
     headers: dict[str, Any] = {
         REASON: error.message[:_REASON_LENGTH],
         CODE: str(error.code),
-        SENDER: message.user_id or "",
+        SENDER: (message.user_id or "") if first is None else first,
         ROUTING_KEY: message.routing_key or "",
-        FIRST_DEATH: _first_death(message.headers) or now.isoformat(timespec="milliseconds"),
-        DEATHS: _deaths(message.headers) + 1,
+        FIRST_DEATH: died,
+        LAST_DEATH: died,
+        DEATHS: 1,
     }
+    if first is not None:  # what anybody else says of earlier deaths counts for nothing
+        headers[FIRST_DEATH] = _first_death(message.headers) or died
+        headers[DEATHS] = _deaths(message.headers) + 1
+        headers[REPLAY] = str(message.headers[REPLAY])[:64]
     version = message.headers.get(VERSION_HEADER)
     if isinstance(version, int):
         headers[VERSION_HEADER] = version

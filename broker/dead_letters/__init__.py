@@ -1,0 +1,1 @@
+"""Dead letters: how they are made, looked at, replayed, discarded and carried elsewhere."""

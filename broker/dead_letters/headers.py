@@ -1,0 +1,11 @@
+"""The headers of ours that a dead letter, and a replay of one, carries."""
+
+REASON = "x-moorage-reason"
+CODE = "x-moorage-code"
+SENDER = "x-moorage-sender"
+ROUTING_KEY = "x-moorage-routing-key"
+FIRST_DEATH = "x-moorage-first-death"
+LAST_DEATH = "x-moorage-last-death"
+DEATHS = "x-moorage-deaths"
+REPLAY = "x-moorage-replay"
+"""Which run of replays sent it: on a request, and on the letter that comes of it if it fails again."""
