@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import allocate_vs_echo, attach, burst, consume_vs_echo, flat, heartbeats, memory, results, rollout
+from bench import (
+    allocate_vs_echo,
+    attach,
+    burst,
+    consume_vs_echo,
+    dead_letters,
+    flat,
+    heartbeats,
+    memory,
+    results,
+    rollout,
+)
 from bench.conditions import conditions
 from bench.machine import Machine, Size, machine
 from compose.logging import configure_logging
@@ -34,6 +45,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "memory": Benchmark(memory.run, memory.FIGURES),
     "heartbeats": Benchmark(heartbeats.run, heartbeats.FIGURES),
     "rollout": Benchmark(rollout.run, rollout.FIGURES),
+    "dead_letters": Benchmark(dead_letters.run, dead_letters.FIGURES),
 }
 
 

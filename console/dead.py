@@ -19,7 +19,7 @@ from console.output import Output, OutputOption, draw_facts, emit, printable, sa
 from console.session import EXIT_CODES, Session, asking
 from schemas.errors import Code, ServiceError
 
-_PAGE_S = 1.5
+_PAGE_S = 0.8
 """How long a list that was not asked for all letters goes on looking."""
 
 _Limit = Annotated[int, typer.Option("--limit", min=1, help="show so many: those that died first")]

@@ -58,7 +58,7 @@ class FakeBox:
         self.seen += len(batch)
         return [Held(one, None, number) for number, one in enumerate(batch)]  # type: ignore[arg-type]
 
-    def settle(self, done: Sequence[Held]) -> None:
+    async def settle(self, done: Sequence[Held]) -> None:
         for held in done:
             self.left.remove(held.letter)
 

@@ -93,7 +93,7 @@ async def replay(box: Box, post: Post, run: Run) -> AsyncIterator[Sequence[Done]
         await pace.wait({held.letter.routing_key for held in chosen})
         fates = await post.send([_replayed(held.letter, post.user, run.id) for held in chosen])
         sent = list(zip(chosen, fates, strict=True))
-        box.settle([held for held, fate in sent if fate is None])
+        await box.settle([held for held, fate in sent if fate is None])
         yield [*kept, *(Done(held.letter, _untaken(held.letter, fate)) for held, fate in sent)]
 
 
@@ -101,7 +101,7 @@ async def discard(box: Box, post: Post, run: Run) -> AsyncIterator[Sequence[Done
     """Take the chosen letters out for good; history keeps what they were. Raises `unavailable`."""
     async for chosen, _ in _chosen(box, run, lambda _: None):
         await _audit(post, run, "dead.discarded", [held.letter for held in chosen])
-        box.settle(chosen)
+        await box.settle(chosen)
         yield [Done(held.letter) for held in chosen]
 
 

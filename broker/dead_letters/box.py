@@ -10,38 +10,27 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
-from broker.connection import OPEN_S, Link, close_quietly, explain_loss, is_loss, obey
+from broker.connection import OPEN_S, Link, explain_loss, is_loss
+from broker.dead_letters.hand import HANDFUL, Hand
 from broker.dead_letters.letter import Letter, read_letter
-from broker.frames import Arrived, ack
-from broker.intake import watch
+from broker.frames import Arrived
 from broker.topology import DEAD
-from broker.wire import Wire
 from schemas.errors import Code, ServiceError
 
 _HEARTBEAT_S = 2
 """A looker that is cut off has given its letters back within two of these, in seconds."""
-_HANDFUL = 2000
-"""How many letters one channel holds: the most that lie about in this process, too."""
 _QUIET_S = 0.3
 _STUCK_S = 5.0
 _OTHERS_S = 5.0
 _LOOK_S = 0.05
-
-
-@dataclass(slots=True)
-class _Hand:
-    """One channel, and how many letters it has been given and not settled."""
-
-    channel: AbstractChannel
-    wire: Wire
-    number: int
-    held: int = 0
+_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +38,8 @@ class Held:
     """A letter that is out, and where it is held."""
 
     letter: Letter
-    hand: _Hand = field(repr=False)
-    tag: int
+    hand: Hand = field(repr=False)
+    number: int
 
 
 class Box:
@@ -59,9 +48,10 @@ class Box:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._counting: AbstractChannel | None = None
-        self._hands: list[_Hand] = []
-        self._waiting: deque[tuple[_Hand, Arrived]] = deque()
+        self._hands: list[Hand] = []
+        self._waiting: deque[tuple[Hand, Arrived]] = deque()
         self._bell = asyncio.Event()
+        self._gone: deque[tuple[str, datetime]] = deque(maxlen=_REMEMBERED)
         self._lost: BaseException | None = None
         self.count = 0
         self.seen = 0
@@ -77,20 +67,34 @@ class Box:
         """Count the letters, after those that others look at are back, or some seconds. Raises one of
         `connection.LOST`.
         """
-        self.count, others = await self._settled(lambda _, others: others == 0)
+        self.count, others = await self._state_once(lambda _, others: others == 0)
         self.shared = others > 0
         await self._open_hand()  # also where there is nothing: whoever may not read shall be told so
 
     async def close(self) -> None:
-        """Give back every letter that was not settled. Acknowledgements before it are carried out first."""
+        """Give back every letter that was not settled, and see that none that was settled has come back."""
         hands, self._hands = self._hands, []
-        held = sum(hand.held for hand in hands) if self._lost is None else 0
-        await asyncio.gather(*(close_quietly(hand.channel) for hand in hands))
-        if held and self._link.is_open:
-            # RabbitMQ gives them back a moment after it has closed the channel: whoever looks next sees them.
-            await self._settled(lambda ready, _: ready >= held)
+        lost = self._lost is not None  # by itself, for closing looks the same
+        await asyncio.gather(*(hand.close() for hand in hands))
+        held = sum(hand.held for hand in hands)
+        if lost or not hands or not self._link.is_open:
+            return
+        # RabbitMQ gives them back a moment after it has closed the channel: whoever looks next sees them.
+        ready, _ = await self._state_once(lambda ready, _: ready >= held)
+        if ready > held and any(hand.scattered for hand in hands):
+            await self._sweep()
 
-    async def _settled(self, wanted: Callable[[int, int], bool]) -> tuple[int, int]:
+    async def _sweep(self) -> None:
+        """Settle once more what was settled and came back all the same."""
+        again = Box(self._link)
+        await again.open()
+        while batch := await again.take(HANDFUL):
+            back = [held for held in batch if (held.letter.id, held.letter.last_death) in self._gone]
+            if back:
+                await again.settle(back)
+        await again.close()
+
+    async def _state_once(self, wanted: Callable[[int, int], bool]) -> tuple[int, int]:
         """How many letters are free and how many look: as `wanted`, or after some seconds."""
         clock = asyncio.get_running_loop().time
         until = clock() + _OTHERS_S
@@ -107,7 +111,7 @@ class Box:
         """
         while not self._waiting and self.seen < self.count:
             self._check()
-            if self._hands[-1].held >= _HANDFUL:
+            if self._hands[-1].held >= HANDFUL:
                 await self._open_hand()
             elif not await self._wait():
                 break
@@ -116,28 +120,26 @@ class Box:
         self.seen += most
         return [Held(read_letter(message), hand, message.delivery_tag) for hand, message in taken]
 
-    def settle(self, done: Sequence[Held]) -> None:
-        """Take these letters out for good. Raises `unavailable`: they come back then, or they do not."""
+    async def settle(self, done: Sequence[Held]) -> None:
+        """Take these letters out for good, in the order in which they were taken.
+
+        Raises `unavailable`: they come back then, or they do not.
+        """
         self._check()
         for hand in {id(held.hand): held.hand for held in done}.values():
-            tags = [held.tag for held in done if held.hand is hand]
-            hand.held -= len(tags)
+            mine = [held for held in done if held.hand is hand]
+            self._gone.extend((held.letter.id, held.letter.last_death) for held in mine)
             try:
-                hand.wire.write(b"".join(ack(hand.number, tag, multiple=False) for tag in tags))
-            except ConnectionError as error:
+                await hand.settle([held.number for held in mine])
+            except BaseException as error:
+                if not is_loss(error):
+                    raise
                 raise self._away(error) from error
 
     async def _open_hand(self) -> None:
-        channel, wire = await self._link.wired_channel(confirms=False)
-        hand = _Hand(channel, wire, (await channel.get_underlay_channel()).number)
+        hand = await Hand.open(self._link)
         self._hands.append(hand)
-        wire.divert(hand.number, partial(self._arrived, hand))
-        await watch(channel, self._lose)
-        async with asyncio.timeout(OPEN_S):
-            await channel.set_qos(prefetch_count=_HANDFUL)
-            source = await channel.get_queue(DEAD, ensure=False)
-            await source.consume(_never)
-            obey()
+        await hand.begin(partial(self._arrived, hand), self._lose)
 
     async def _wait(self) -> bool:
         """Until something comes; False when nothing more is to be had."""
@@ -165,8 +167,8 @@ class Box:
         found = queue.declaration_result
         return found.message_count or 0, found.consumer_count or 0
 
-    def _arrived(self, hand: _Hand, message: Arrived) -> None:
-        hand.held += 1
+    def _arrived(self, hand: Hand, message: Arrived) -> None:
+        hand.given += 1
         self._waiting.append((hand, message))
         self._bell.set()
 
@@ -184,10 +186,6 @@ class Box:
             f"RabbitMQ at {self._link.shown} does not hand out the dead letters ({explain_loss(error)}): "
             "look at its log; none is lost, so run this again",
         )
-
-
-async def _never(_: object) -> None:
-    raise AssertionError("deliveries are taken off the wire")
 
 
 @asynccontextmanager

@@ -124,14 +124,15 @@ async def test_letters_that_a_killed_looker_held_are_back(broker: Broker) -> Non
         async with letter_box(broker.operator) as second:
             assert await everything(second) == []
             assert second.shared, "who comes second is told, and does not wait for ever"
-        box._hands[0].wire._writer.transport.abort()
+        box._hands[0]._wire._writer.transport.abort()
         await until(lambda: counts(ready(broker, topology.DEAD), 2))
     assert names(await letters(broker)) == ["c1", "c2"]
 
 
 async def test_more_letters_than_one_channel_holds(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     await bury(broker, *(f"c{n}" for n in range(7)))
-    monkeypatch.setattr("broker.dead_letters.box._HANDFUL", 3)
+    monkeypatch.setattr("broker.dead_letters.box.HANDFUL", 3)
+    monkeypatch.setattr("broker.dead_letters.hand.HANDFUL", 3)
     assert names(await letters(broker)) == [f"c{n}" for n in range(7)]
     async with consuming(broker, Ledger(), *PLANS):
         done = await replayed(broker)
@@ -193,6 +194,20 @@ async def test_only_what_was_chosen_is_replayed_and_the_rest_stays_in_order(brok
         await until(lambda: len(served.applied_releases) == 2)
     assert served.applied_releases == ["c2", "c3"]
     assert names(await letters(broker)) == ["c1", "c4"]
+
+
+@pytest.mark.parametrize("apart", [2, 3, 200])
+async def test_what_was_settled_one_by_one_does_not_come_back(broker: Broker, apart: int) -> None:
+    """RabbitMQ keeps settlements beyond 32 back, and most times forgets them with the channel."""
+    count = 300
+    async with hand(broker.admin) as sender:
+        for number in range(count):
+            request = release(f"c{number}", network="prod" if number % apart else "lab")
+            await sender.publish(request, exchange=topology.DEAD, key="")
+    async with letter_box(broker.operator) as box:
+        found = await everything(box)
+        await box.settle([held for held in found if held.letter.network == "prod"])
+    assert names(await letters(broker)) == [f"c{number}" for number in range(0, count, apart)]
 
 
 async def test_what_a_sender_was_not_allowed_to_ask_no_replay_does_for_it(broker: Broker) -> None:
