@@ -22,6 +22,8 @@ from schemas.errors import Code, ServiceError
 _PAGE_S = 0.8
 """How long a list that was not asked for all letters goes on looking."""
 
+_SHARED = "Somebody else holds letters just now, so there may be more: look again in a moment."
+
 _Limit = Annotated[int, typer.Option("--limit", min=1, help="show so many: those that died first")]
 _Everything = Annotated[
     bool, typer.Option("--all", help="look at every letter and show all; without it a list takes 2 s")
@@ -90,11 +92,15 @@ def _show_list(seen: Seen, output: Output, *, summary: bool) -> None:
         draw_summary(console, seen.kinds)
     else:
         draw_letters(console, seen.letters)
-    if not seen.complete:
+    if not seen.count:
+        say("There are no dead letters." if not seen.shared else _SHARED)
+    elif not seen.complete:
         say(
             f"Looked at {seen.looked} of {seen.count} letters; the rest is younger, or out with somebody "
             "else who looks. --all looks at all of them."
         )
+    elif seen.shared:
+        say(_SHARED)
     elif seen.matching > len(seen.letters) and not summary:
         say(f"There are {seen.matching} such letters: raise --limit, or --all; --summary counts them.")
 

@@ -33,10 +33,12 @@ class OpenBox(Protocol):
 class Seen:
     """What a look came to: `looked` of `count` letters, of which `matching` fit and `letters` are kept.
 
-    `letters` are those that died first, the oldest death first; `kinds` counts what fits by request and code.
+    `letters` are those that died first, the oldest death first; `shared`: others held some;
+    `kinds` counts what fits by request and code.
     """
 
     count: int
+    shared: bool = False
     looked: int = 0
     matching: int = 0
     letters: list[Letter] = field(default_factory=list)
@@ -57,7 +59,7 @@ async def look(
     Raises `unavailable`.
     """
     until = None if within_s is None else monotonic() + within_s
-    seen = Seen(box.count)
+    seen = Seen(box.count, box.shared)
     oldest: list[tuple[float, int, Letter]] = []
     async for batch in batches(box, step):
         seen.looked += len(batch)

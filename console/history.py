@@ -15,7 +15,9 @@ from schemas.fields import SYSTEM_NETWORK
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 
 _Network = Annotated[str | None, typer.Argument(metavar="NETWORK", help="the network's name")]
-_Nodes = Annotated[bool, typer.Option("--nodes", help="instead of a network: what happened to nodes")]
+_Nodes = Annotated[
+    bool, typer.Option("--nodes", help="instead of a network: what happened to nodes and dead letters")
+]
 _Since = Annotated[
     str | None,
     typer.Option(
@@ -34,7 +36,8 @@ def history(  # noqa: PLR0913, PLR0917  one argument for each option
     ctx: typer.Context,
     network: Annotated[str | None, typer.Argument(metavar="NETWORK", help="the network's name")] = None,
     nodes: Annotated[
-        bool, typer.Option("--nodes", help="what happened to nodes, instead of a network")
+        bool,
+        typer.Option("--nodes", help="what happened to nodes, and to dead letters, instead of a network"),
     ] = False,
     address: Annotated[str | None, typer.Option(help="only of this address")] = None,
     owner: Annotated[str | None, typer.Option(help="only of this owner, such as shop/web-0")] = None,

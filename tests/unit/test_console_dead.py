@@ -92,6 +92,10 @@ def test_a_summary_counts_each_kind():
     ]
 
 
+def test_an_empty_box_says_so():
+    assert "There are no dead letters." in dead(Letters([]), "list").stderr
+
+
 def test_show_lays_out_the_story_and_the_body():
     result = dead(Letters(list(THREE)), "show", "000002")
     assert "no address left" in result.stdout
