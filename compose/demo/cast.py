@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
@@ -72,15 +72,6 @@ class Cast:
             "payload_encoding": "string",
         }
         httpx.post(url, json=message, timeout=10).raise_for_status()
-
-    def dead_letters(self) -> list[dict[str, Any]]:
-        """The dead letters, put back after looking."""
-        url = f"{self.stack.servers.management_url}/api/queues/{_VHOST}/moorage.dead/get"
-        look = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
-        answer = httpx.post(url, json=look, timeout=10)
-        answer.raise_for_status()
-        found: list[dict[str, Any]] = answer.json()
-        return found
 
 
 def eventually(found: Callable[[], F | None], what: str, limit_s: float = 10) -> F:

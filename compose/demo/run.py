@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from compose.demo import network_steps, steps
+from compose.demo import dead_steps, network_steps, steps
 from compose.demo.cast import Cast
 from compose.demo.story import Story
 from compose.settings import Settings
@@ -18,7 +18,7 @@ from compose.up import Stopped, stoppable
 from schemas.errors import Code, ServiceError
 
 _INTERRUPTED = 130
-_STEPS = (*steps.STEPS, *network_steps.STEPS)
+_STEPS = (*steps.STEPS, *dead_steps.STEPS, *steps.LAST_STEPS, *network_steps.STEPS)
 
 
 def demo(settings: Settings, folder: Path, shim: Path, console: Console) -> int:

@@ -1,8 +1,6 @@
 """The steps of the demo, in order. Each is one promise, seen to hold."""
 
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from rich.table import Table
 
@@ -13,7 +11,7 @@ from compose.demo.story import expect
 from compose.hosts import UPLINK
 from schemas.address import AddressRelease, AddressView, Released
 from schemas.history import HistoryList, HistoryPage
-from schemas.network import NetworkCreate, NetworkList, NetworkPage, NetworkView
+from schemas.network import NetworkCreate, NetworkView
 from schemas.pool import PoolCreate, PoolView
 
 SUBNET = "10.77.0.0/24"
@@ -141,29 +139,6 @@ def _waiting(cast: Cast, address: str) -> AddressView | None:
     return view if view.state == "waiting" else None
 
 
-def unreadable_message(cast: Cast) -> None:
-    """An unreadable message ends in the dead-letter queue, and the consumer goes on."""
-    mark = uuid.uuid4().hex[:8]
-    cast.publish_raw("0.network.create", f"this is no JSON {mark}")
-    letter = eventually(lambda: _letter(cast, mark), "the dead letter")
-    reasons = {k: v for k, v in letter["properties"]["headers"].items() if k.startswith("x-moorage")}
-    cast.story.tell(f"dead letter: {reasons['x-moorage-code']}: {reasons['x-moorage-reason']}")
-    found = cast.ask(NetworkList(), NetworkPage).networks
-    expect([n.network for n in found] == [NETWORK], "the allocator no longer answers as before")
-    cast.ask(NetworkCreate.model_validate(_same_network()), NetworkView)
-    cast.story.tell("the allocator goes on: the same network asked for again is a success")
-
-
-def _same_network() -> dict[str, object]:
-    driver = {"type": "bridge", "uplink": UPLINK}
-    subnets = [{"cidr": SUBNET, "gateway": "10.77.0.1"}]
-    return {"request_id": "demo-again", "network": NETWORK, "driver": driver, "subnets": subnets}
-
-
-def _letter(cast: Cast, mark: str) -> dict[str, Any] | None:
-    return next((letter for letter in cast.dead_letters() if mark in letter["payload"]), None)
-
-
 def history_tells(cast: Cast) -> None:
     """The history shows who held the address, when, and where."""
     rows = cast.ask(HistoryList.model_validate({"network": NETWORK, "address": FIRST}), HistoryPage).rows
@@ -192,6 +167,6 @@ STEPS = (
     peer_reaches_it,
     late_delete_harms_nobody,
     allocator_killed,
-    unreadable_message,
-    history_tells,
 )
+
+LAST_STEPS = (history_tells,)
