@@ -20,7 +20,8 @@ def once(change: Change[Any]) -> Callable[[Any, Delivery, Work], Outcome]:
     """Turn `change(request, delivery, work, network) -> answer` into a handler that is safe to repeat.
 
     The answer is stored in the same transaction, also a refusal: asked again, it is a refusal still. Not one
-    that is worth trying again. `change` raises ServiceError before it has changed anything.
+    that is worth trying again, nor one that nobody hears: that is a dead letter, to be replayed when its
+    cause is away. `change` raises ServiceError before it has changed anything.
     """
 
     def handle(request: Any, delivery: Delivery, work: Work) -> Outcome:
@@ -41,7 +42,7 @@ def settled(
     try:
         result = change()
     except ServiceError as error:
-        if not error.retryable:
+        if not error.retryable and delivery.reply_to is not None:
             requests.add(work.connection, network_id, request, work.now, answer=failed(error))
         return Refused(error)
     finally:

@@ -333,6 +333,17 @@ def test_a_refusal_stands_for_its_request_even_when_its_cause_is_gone(asked: Ask
     assert asked.reply(again).total == 2
 
 
+def test_a_refusal_that_nobody_hears_is_not_kept_and_its_replay_decided_anew(asked: Asked):
+    asked.pool("web", "10.1.0.10")
+    held = asked.attach("bank/api-0", addresses=["10.1.0.20"])
+    grow = asked.make(PoolResize, pool="web", add=["10.1.0.20"])
+    outcome = asked.send(grow, reply_to=None)
+    assert isinstance(outcome, Refused)
+    assert outcome.error.code == "range_in_use"
+    asked.release(held.attachment_id)
+    assert asked.reply(grow).total == 2
+
+
 def test_a_request_id_cannot_be_used_for_something_else(asked: Asked):
     made = asked.pool("web", "10.1.0.10-10.1.0.11")
     asked.reply(asked.make(PoolUpdate, pool="web", cooldown_s=9, request_id="mine"))
