@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from node_worker.attachments import Attachment
 from node_worker.checking import Found
+from node_worker.drivers.inside import inside_alone
 from node_worker.netlink import access, child, foreign, parents, veth
 from node_worker.netlink.namespace import Netns
 from node_worker.plan import LinkPlan
@@ -56,16 +57,7 @@ class ChildDriver:
 
     def inspect(self, attachment: Attachment, pod: Netns) -> Found:
         """See `Driver`."""
-        inner, addresses, routes = veth.look_inside(pod, attachment.ifname)
-        return Found(
-            mac=inner.mac if inner is not None else None,
-            up=inner is not None and inner.up,
-            addresses=tuple(addresses),
-            routes=tuple(routes),
-            host_link=True,
-            host_up=True,
-            bridge=attachment.bridge,
-        )
+        return inside_alone(attachment, pod)
 
     def cut(self, attachment: Attachment) -> None:
         """Set the interface down if it still has an address of this attachment.
