@@ -74,12 +74,14 @@ COMMIT = "COMMIT"
 log = structlog.get_logger("moorage.allocator")
 
 
-def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, reads: bool = False) -> Engine:
+def open_engine(
+    url: str | URL, *, connect_s: int = 5, statement_s: int = 10, idle_s: int = 30, reads: bool = False
+) -> Engine:
     """An engine for `url` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED.
 
-    PyMySQL waits for ever unless told otherwise; here a statement may take `statement_s` seconds. A server
-    would wait as well: 8 hours, unless told otherwise, with all locks of a client that vanished without a
-    word. Here it ends a session that asks nothing for `idle_s` seconds.
+    PyMySQL waits for ever unless told otherwise; here connecting may take `connect_s` seconds and a statement
+    `statement_s`. A server would wait as well: 8 hours, unless told otherwise, with all locks of a client
+    that vanished without a word. Here it ends a session that asks nothing for `idle_s` seconds.
 
     A unit of work costs its statements and one COMMIT: no ping before, for a lost connection is found by
     the first statement and `Database.run` tries again; and no ROLLBACK after. With `reads` every statement
@@ -99,7 +101,7 @@ def open_engine(url: str | URL, *, statement_s: int = 10, idle_s: int = 30, read
             # `store.writes` sends several statements at once; PyMySQL escapes every value in them.
             "client_flag": CLIENT.FOUND_ROWS | (0 if reads else CLIENT.MULTI_STATEMENTS),
             "cursorclass": _Whole,
-            "connect_timeout": 5,
+            "connect_timeout": connect_s,
             "read_timeout": statement_s,
             "write_timeout": statement_s,
             "init_command": (

@@ -192,7 +192,12 @@ def next_number(previous: int, epoch: int) -> int:
 
     A restored backup raises the epoch; numbers given out after the backup was made stay below new ones.
     """
-    return max(previous + 1, (epoch << _EPOCH_BITS) + 1)
+    return max(previous + 1, first_number(epoch))
+
+
+def first_number(epoch: int) -> int:
+    """The least number of an epoch."""
+    return (epoch << _EPOCH_BITS) + 1
 
 
 def following(address: IPAddress, last: IPAddress) -> IPAddress | None:

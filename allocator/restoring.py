@@ -1,9 +1,12 @@
 """After a restored backup: numbers that never go back, and a pause in which nodes tell what they have."""
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, Engine
 
 from allocator.database import Database
-from allocator.store import epochs, nodes
+from allocator.model import first_number
+from allocator.store import epochs, history, nodes
 
 
 def declare_restored(engine: Engine) -> int:
@@ -19,6 +22,26 @@ def declare_restored(engine: Engine) -> int:
         return epochs.begin_next(connection)
 
     return Database(engine).run(work)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Whether the allocators are paused, in which epoch, and which nodes were not heard since.
+
+    `witness` is the node that showed in this epoch that the database was restored, where nobody had said so.
+    """
+
+    paused: bool
+    epoch: int
+    unheard: list[str]
+    witness: str | None
+
+
+def state(connection: Connection) -> State:
+    """How a restore stands."""
+    epoch = epochs.current(connection)
+    witness = history.witness(connection, first_number(epoch))
+    return State(epochs.paused(connection), epoch, nodes.lost(connection), witness)
 
 
 def unheard(engine: Engine) -> list[str]:

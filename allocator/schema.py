@@ -25,19 +25,24 @@ def _config(connection: Connection | None = None) -> Config:
 def upgrade(engine: Engine) -> str:
     """Apply all missing revisions and return the one the database is at now.
 
-    Safe to call again, also after a kill: every statement of a revision can be repeated. Two callers wait
-    for one another through a named lock of the server. Raises `unavailable` when the other takes over a
-    minute. A statement may take ten, on a connection of its own: `engine` waits less, and a large table is
-    slow to change.
+    Safe to call again, also after a kill: every statement of a revision can be repeated. A database that a
+    newer version upgraded stays as it is. Two callers wait for one another through a named lock of the
+    server. Raises `unavailable` when the other takes over a minute. A statement may take ten, on a
+    connection of its own: `engine` waits less, and a large table is slow to change.
     """
+    return upgrade_to(engine, "head")
+
+
+def upgrade_to(engine: Engine, revision: str) -> str:
+    """As `upgrade`, up to one revision: for tests of what is between two of them."""
     patient = open_engine(engine.url, statement_s=_STATEMENT_S)
     try:
-        return _upgrade(patient)
+        return _upgrade(patient, revision)
     finally:
         patient.dispose()
 
 
-def _upgrade(engine: Engine) -> str:
+def _upgrade(engine: Engine, revision: str) -> str:
     with engine.connect() as connection:
         got = connection.execute(text("SELECT GET_LOCK(:name, :wait)"), {"name": _LOCK, "wait": _LOCK_S})
         if got.scalar() != 1:
@@ -46,7 +51,8 @@ def _upgrade(engine: Engine) -> str:
             )
         connection.commit()
         try:
-            command.upgrade(_config(connection), "head")
+            if not is_newer(current(connection)):
+                command.upgrade(_config(connection), revision)
             connection.commit()
         finally:
             connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _LOCK})
@@ -65,10 +71,21 @@ def head() -> str:
     return found
 
 
-def check(engine: Engine) -> None:
-    """Raise `not_provisioned` unless the database is at this code's revision."""
+def is_newer(revision: str | None) -> bool:
+    """Whether a newer version of this code made that revision: it is none of those known here."""
+    return revision is not None and revision not in _known()
+
+
+def check(engine: Engine) -> str | None:
+    """None where the database is at this code's revision, or the newer one that it is at.
+
+    Revisions only add for as long as older code may run (docs/decisions/0019), so it works with a newer one.
+    Raises `not_provisioned` where the database is older.
+    """
     with engine.connect() as connection:
         found = current(connection)
+    if is_newer(found):
+        return found
     if found != head():
         raise ServiceError(
             Code.NOT_PROVISIONED,
@@ -77,3 +94,8 @@ def check(engine: Engine) -> None:
             found=found,
             needed=head(),
         )
+    return None
+
+
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())

@@ -126,6 +126,10 @@ class Work:
             self._epoch = epochs.current(self.connection)
         return self._epoch
 
+    def forget_epoch(self) -> None:
+        """Read the epoch, and whether the allocator is paused, anew: this transaction changed them."""
+        self._epoch = self._paused = None
+
     def lock(self, names: Collection[str]) -> None:
         """Lock and read these networks, as far as they exist; those locked before stay as they are."""
         reads = Reads()

@@ -15,7 +15,7 @@ _TIMEOUT_S = 15.0
 class Management:
     """One client of the API. Every failure is a ServiceError that says what to do and holds no password."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         """`url` is `http://USER:PASSWORD@HOST:15672`. Raises `not_provisioned` if it is not."""
         try:
             parsed = httpx.URL(url)
@@ -33,7 +33,7 @@ class Management:
         self._user = parsed.username
         # Proxies and certificates of the environment are no business of a library: trust_env is off.
         self._client = httpx.Client(
-            base_url=plain, auth=(parsed.username, parsed.password), timeout=_TIMEOUT_S, trust_env=False
+            base_url=plain, auth=(parsed.username, parsed.password), timeout=timeout_s, trust_env=False
         )
 
     def __enter__(self) -> Self:

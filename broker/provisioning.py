@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -235,18 +235,27 @@ def _compare(
     wanted: dict[str, Any],
     arguments: set[str] | frozenset[str] = frozenset(),
 ) -> None:
-    differences = [
+    different = differences(found, wanted, arguments)
+    if different:
+        raise ServiceError(
+            Code.NOT_PROVISIONED,
+            f"{what} {name} exists in another form: {'; '.join(different)}. RabbitMQ cannot change it: "
+            f"once nothing is in it that you need, delete it (in the management page, or `rabbitmqctl "
+            f"delete_queue` for a queue) and provision again",
+            name=name,
+            differences=different,
+        )
+
+
+def differences(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], arguments: Collection[str] = frozenset()
+) -> list[str]:
+    """How `found` is not as `wanted`, in words; `arguments` are those of its keys that may be superfluous."""
+    different = [
         f"{key} is {found.get(key, 'not set')} and must be {value}"
         for key, value in wanted.items()
         if found.get(key) != value
     ]
-    differences += [f"{key} is {found[key]} and must not be set" for key in sorted(arguments - set(wanted))]
-    if differences:
-        raise ServiceError(
-            Code.NOT_PROVISIONED,
-            f"{what} {name} exists in another form: {'; '.join(differences)}. RabbitMQ cannot change it: "
-            f"once nothing is in it that you need, delete it (in the management page, or `rabbitmqctl "
-            f"delete_queue` for a queue) and provision again",
-            name=name,
-            differences=differences,
-        )
+    return different + [
+        f"{key} is {found[key]} and must not be set" for key in sorted(set(arguments) - set(wanted))
+    ]

@@ -7,12 +7,8 @@ from collections.abc import Collection
 from functools import partial
 
 import structlog
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-from tenacity import retry, retry_if_exception, wait_random_exponential
 
-from allocator import schema
-from allocator.database import Database, is_away, open_engine
+from allocator.database import Database, open_engine
 from allocator.outbox import Outbox
 from allocator.relay import Relay
 from allocator.retention import Retention
@@ -22,6 +18,7 @@ from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
 from broker.poster import poster
+from compose.schema_wait import schema_ready
 from compose.settings import Settings, need
 
 log = structlog.get_logger("moorage")
@@ -46,7 +43,7 @@ _OTHERS_FIRST_S = 3.0
 async def run_allocator(settings: Settings) -> None:
     """One allocator: consumes all partitions, heartbeats and queries, and sends what commits leave behind.
 
-    Waits for a database that is away. Raises `not_provisioned` when its schema is not this code's.
+    Waits for a database that is away or not upgraded yet. Raises `not_provisioned` without a setting.
     """
     url = need(settings.amqp_url, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
     database_url = need(
@@ -55,20 +52,11 @@ async def run_allocator(settings: Settings) -> None:
     engine, reads = open_engine(database_url), open_engine(database_url, reads=True)
     try:
         sys.setswitchinterval(_SWITCH_S)
-        await asyncio.to_thread(_check_schema, engine)
+        await schema_ready(engine)
         await _serve(url, Database(engine), Database(reads), settings)
     finally:
         engine.dispose()
         reads.dispose()
-
-
-@retry(retry=retry_if_exception(is_away), wait=wait_random_exponential(multiplier=0.2, max=5))
-def _check_schema(engine: Engine) -> None:
-    try:
-        schema.check(engine)
-    except DBAPIError as error:
-        log.warning("waiting for the database", reason=str(error.orig))
-        raise
 
 
 def _preferred(settings: Settings) -> Collection[int]:

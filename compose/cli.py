@@ -12,6 +12,7 @@ from rich.console import Console
 
 from broker import commands as broker_commands
 from compose import cni_commands, database_commands
+from compose.doctor import commands as doctor_commands
 from compose.logging import configure_logging
 from compose.running import run_until_stopped
 from compose.settings import Settings, read_settings
@@ -99,6 +100,7 @@ def assemble() -> typer.Typer:
     broker_commands.register(app, node_app)
     nodes.register(node_app)
     cni_commands.register(app)
+    doctor_commands.register(app)
     history.register(app)
     groups = {"network": networks, "pool": pools, "address": addresses, "dead": dead}
     for name, module in groups.items():

@@ -24,7 +24,12 @@ def upgrade(ctx: typer.Context) -> None:
     from allocator import schema
 
     with _database(ctx, "upgrade") as engine:
-        typer.echo(f"the database is at revision {schema.upgrade(engine)}")
+        revision = schema.upgrade(engine)
+        typer.echo(f"the database is at revision {revision}")
+        if schema.is_newer(revision):
+            typer.echo(
+                f"a newer version made it: this one knows {schema.head()}, and changed nothing", err=True
+            )
 
 
 @app.command()

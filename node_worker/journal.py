@@ -17,7 +17,7 @@ from schemas.errors import Code, ServiceError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 2
+SCHEMA_VERSION = 2
 _SCHEMA = """
 CREATE TABLE attachments (
     attachment_id TEXT NOT NULL PRIMARY KEY,
@@ -158,14 +158,14 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise _damaged(path, health)
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == 0:
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     elif version in _MIGRATIONS:
-        for step in range(version, _SCHEMA_VERSION):
+        for step in range(version, SCHEMA_VERSION):
             connection.executescript(f"BEGIN; {_MIGRATIONS[step]} PRAGMA user_version = {step + 1}; COMMIT;")
-    elif version != _SCHEMA_VERSION:
+    elif version != SCHEMA_VERSION:
         raise _unusable(
             path,
-            f"has schema {version}, and this node worker knows schema {_SCHEMA_VERSION}",
+            f"has schema {version}, and this node worker knows schema {SCHEMA_VERSION}",
             "start the node worker that wrote it",
         )
     else:  # take the lock now, not at the first ADD

@@ -14,7 +14,7 @@ from node_worker.reconcile import Reconcile
 from node_worker.session import Session
 from node_worker.sync import Sync
 from schemas.errors import Code, ServiceError
-from schemas.node import Heartbeat, NodeHeartbeat
+from schemas.node import Heard, Heartbeat, NodeHeartbeat
 
 _EVERY_S = 10.0
 _AGAIN_S = 2.0
@@ -95,6 +95,7 @@ class Pulse:
             session=self._session.id,
             digest=self._sync.digest,
             attachments=await self._reconcile.digest(),
+            heard=self._session.heard,
         )
         try:
             answer = await ask_for(Heartbeat, self._ask, request, _ANSWER_S)
@@ -102,6 +103,8 @@ class Pulse:
             self._unanswered(error)
             return
         self._clock.tell(answer.database_time)
+        if answer.digest and answer.epoch is not None:
+            self._session.heard = Heard(epoch=answer.epoch, at=answer.database_time)
         back = self._answered() or reconnected
         if answer.fenced:
             self._reconcile.fenced(request.session)

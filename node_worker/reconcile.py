@@ -144,7 +144,11 @@ class Reconcile:
 
     async def _compare_some(self, named: Mapping[UUID, Attachment]) -> None:
         question = NodeSync(
-            node=self._session.node, session=self._session.id, limit=1, attachments=tuple(named)
+            node=self._session.node,
+            session=self._session.id,
+            limit=1,
+            attachments=tuple(named),
+            heard=self._session.heard,
         )
         unknown = await self._asked(question, named)
         details = _details(named[attachment_id] for attachment_id in unknown)

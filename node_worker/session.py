@@ -2,6 +2,8 @@
 
 from uuid import UUID, uuid4
 
+from schemas.node import Heard
+
 
 class Session:
     """The node and its session: new at every start, and after a fence."""
@@ -9,6 +11,8 @@ class Session:
     def __init__(self, node: str) -> None:
         self.node = node
         self._id = uuid4()
+        self.heard: Heard | None = None
+        """Of the last heartbeat in which the allocator knew this node."""
 
     @property
     def id(self) -> UUID:

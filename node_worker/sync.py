@@ -223,8 +223,13 @@ class Sync:
         after: str | None = None
         self._address = address = await self._threads.run(self._host.address)
         while True:
-            mine = {"node": self._session.node, "session": self._session.id, "address": address}
-            request = NodeSync(after=after, **mine)
+            request = NodeSync(
+                node=self._session.node,
+                session=self._session.id,
+                after=after,
+                address=address,
+                heard=self._session.heard,
+            )
             page = await ask_for(DesiredPage, self._ask, request, _SYNC_S)
             self._clock.tell(page.database_time)
             desired.extend(page.networks)

@@ -34,6 +34,7 @@ EventName = Literal[
     "dead.replayed",
     "dead.discarded",
     "dead.imported",
+    "database.rolled_back",
 ]
 
 

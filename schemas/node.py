@@ -62,8 +62,18 @@ def _digest(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:32]
 
 
+class Heard(Message):
+    """What a node was told last: in which of its epochs the database was, and when, by its own clock.
+
+    A database that knows nothing of it was restored from a backup.
+    """
+
+    epoch: int
+    at: Time
+
+
 class Heartbeat(Message):
-    """The answer of a heartbeat: the database's time, and digests of what the node must have.
+    """The answer of a heartbeat: the database's time and epoch, and digests of what the node must have.
 
     `digest` is of the networks, `attachments` of the attachments that the allocator has for the node; empty
     where the node must sync whatever it has. `fenced`: this session was declared off; the node ends every
@@ -74,19 +84,24 @@ class Heartbeat(Message):
     digest: str
     attachments: str | None = None
     fenced: bool = False
+    epoch: int | None = None
 
 
 class NodeHeartbeat(Request):
-    """Say that the node is alive, and what it knows. `session` is new at every start of the worker."""
+    """Say that the node is alive, and what it knows. `session` is new at every start of the worker.
+
+    `heard` is of the last heartbeat that was answered with digests, in whatever session.
+    """
 
     NAME: ClassVar[str] = "node.heartbeat"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     ANSWER: ClassVar[type[Message]] = Heartbeat
 
     node: NodeName
     session: UUID
     digest: str | None = None
     attachments: str | None = None
+    heard: Heard | None = None
 
 
 class NodeAttachment(Message):
@@ -139,11 +154,11 @@ class NodeSync(Request):
     `attachments` are all that the node has (None: it does not ask about them); `details` tells more of those
     that the last answer called unknown. After a restored backup such are adopted, under allocate's own
     checks; at other times they are flagged, and their address, if free, is withheld. `address` is where
-    tunnels to this node end (None: as before).
+    tunnels to this node end (None: as before). `heard` is as in heartbeats.
     """
 
     NAME: ClassVar[str] = "node.sync"
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     ANSWER: ClassVar[type[Message]] = DesiredPage
 
     node: NodeName
@@ -153,6 +168,7 @@ class NodeSync(Request):
     attachments: tuple[UUID, ...] | None = Field(default=None, max_length=MOST_ATTACHMENTS)
     details: tuple[NodeAttachment, ...] = Field(default=(), max_length=100)
     address: Address | None = None
+    heard: Heard | None = None
 
 
 class NodeReport(Request):
@@ -238,9 +254,10 @@ class NodeView(Message):
 
 
 class NodePage(Page):
-    """One page of nodes, by name."""
+    """One page of nodes, by name, and the database's time."""
 
     nodes: tuple[NodeView, ...]
+    database_time: Time | None = None
 
 
 class NodeList(Query):

@@ -11,6 +11,7 @@ from allocator import rollout
 from allocator.handlers import attachments
 from allocator.handlers.addresses import detach
 from allocator.handlers.administrative import settled
+from allocator.handlers.rollback import watched
 from allocator.store import allocations, networks, nodes
 from allocator.store.nodes import NodeSession
 from allocator.views import utc
@@ -43,7 +44,7 @@ def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
     A session that is not known, or not since a restore, gets no digest, so that it syncs; one that was
     fenced is told so and does not count as a sign of life.
     """
-    known = nodes.sessions(work.connection, {request.node for request in requests})
+    known = watched(requests, work)
     alive = {r.node for r in requests if r.node in known and known[r.node].is_current(r.session)}
     back = {name for name in alive if known[name].state != "ready"}
     if back and work.paused:
@@ -63,6 +64,7 @@ def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
                 digest=digest if request.node in alive else "",
                 attachments=attachments_digest(has[request.node]) if request.node in alive else "",
                 fenced=request.node in known and known[request.node].fenced_session == request.session,
+                epoch=work.epoch,
             )
         )
         for request in requests
@@ -71,7 +73,7 @@ def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
 
 def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     """Make the node known and ready, and tell it what it must have and what it must get rid of."""
-    known = nodes.sessions(work.connection, {request.node}).get(request.node)
+    known = watched([request], work).get(request.node)
     if known is None or known.fenced_session != request.session:
         _join(request, known, delivery.user_id, work)
     judged = attachments.judge(request, delivery.user_id, work)

@@ -202,7 +202,11 @@ def node_list(query: NodeList, connection: Connection) -> NodePage:
         )
         for row in shown
     )
-    return NodePage(nodes=views, next=shown[-1]["name"] if len(rows) > len(shown) else None)
+    return NodePage(
+        nodes=views,
+        next=shown[-1]["name"] if len(rows) > len(shown) else None,
+        database_time=utc(networks.database_time(connection)),
+    )
 
 
 def history_list(query: HistoryList, connection: Connection) -> HistoryPage:

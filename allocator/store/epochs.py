@@ -16,6 +16,13 @@ def paused(connection: Connection) -> bool:
     return bool(connection.execute(select(t.epochs.c.paused).where(t.epochs.c.id == 1)).scalar_one())
 
 
+def begin_after(connection: Connection, known: int, seen: int) -> bool:
+    """Raise the epoch above `known` and `seen`, and pause; False where it is not `known` any more."""
+    e = t.epochs.c
+    statement = update(t.epochs).where(e.id == 1, e.epoch == known)
+    return connection.execute(statement.values(epoch=max(known, seen) + 1, paused=1)).rowcount > 0
+
+
 def begin_next(connection: Connection) -> int:
     """Raise the epoch and pause; the new epoch."""
     connection.execute(

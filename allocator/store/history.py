@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, select, text
 from allocator import tables as t
 from allocator.store.reads import Found, Reads
 from allocator.store.writes import Writes
-from schemas.fields import IPAddress
+from schemas.fields import SYSTEM_NETWORK, IPAddress
 from schemas.history import HistoryList
 
 _OF_ATTACHMENTS = (
@@ -138,3 +138,15 @@ def latest_of_address(
         .limit(1)
     )
     return connection.execute(statement).mappings().one_or_none()
+
+
+def witness(connection: Connection, since: int) -> str | None:
+    """The node that showed, at this seq of the reserved network or later, that the database went back."""
+    h, n = t.history.c, t.networks.c
+    statement = (
+        select(h.node)
+        .select_from(t.history.join(t.networks, n.id == h.network_id))
+        .where(n.name == SYSTEM_NETWORK, h.seq >= since, h.event == "database.rolled_back")
+        .limit(1)
+    )
+    return connection.execute(statement).scalar()

@@ -7,7 +7,8 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import Link, Refused, Session, inside, switch_off_ipv6
 from schemas.errors import Code, ServiceError
 
-_ALIAS = "moorage vlan"
+VLAN_ALIAS = "moorage vlan"
+"""What tells a VLAN's link that we made from others."""
 _TRIED = "motry"
 
 
@@ -31,7 +32,7 @@ def ensure_vlan(host: Netns, parent: str, vlan: int, mtu: int) -> None:
         found = links.find(name)
         if found is None:
             links.add(name, "vlan", link=below.index, vlan_id=vlan)
-            links.change(name, ifalias=_ALIAS)
+            links.change(name, ifalias=VLAN_ALIAS)
             switch_off_ipv6(name)  # the node is no host of the pods' network: routers there are not for it
         elif found.kind != "vlan" or found.lower != below.index or links.vlan(found.index) != vlan:
             raise ServiceError(
@@ -40,7 +41,7 @@ def ensure_vlan(host: Netns, parent: str, vlan: int, mtu: int) -> None:
                 f"{parent}: rename or remove it",
                 link=name,
             )
-        elif found.alias == _ALIAS:
+        elif found.alias == VLAN_ALIAS:
             switch_off_ipv6(name)  # a killed worker had not yet
             if found.mtu < mtu <= below.mtu:  # the kernel takes it down with the parent's, and not up
                 links.change(name, mtu=mtu)
@@ -52,7 +53,12 @@ def remove_vlan(host: Netns, parent: str, vlan: int) -> None:
     """Remove the VLAN's link if it is ours and nobody is on it. Safe to call twice."""
     with inside(host) as links:
         found = links.find(carrier(parent, vlan))
-        if found is not None and found.alias == _ALIAS and found.master is None and _is_free(links, found):
+        if (
+            found is not None
+            and found.alias == VLAN_ALIAS
+            and found.master is None
+            and _is_free(links, found)
+        ):
             links.remove(found.name)
 
 

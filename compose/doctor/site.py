@@ -1,0 +1,125 @@
+"""Where the doctor looks: what the settings name, and what of it this user may ask."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from broker.inspection import user_of, vhost_of
+from broker.rpc import rpc_client
+from cni.places import Places
+from compose.doctor.verdict import Skipped
+from compose.settings import Settings
+from schemas.errors import Code, ServiceError
+from schemas.message import Message, Page, Query, Request
+from schemas.requests import MAY_SEND, sender
+
+A = TypeVar("A", bound=Message)
+P = TypeVar("P", bound=Page)
+
+ANSWER_S = 4.0
+"""How long one thing may take to answer, in seconds: less than a check has."""
+_MOST_PAGES = 20
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Site:
+    """The settings of the process that looks, and where a CNI runtime looks on this machine."""
+
+    settings: Settings
+    places: Places
+
+    @property
+    def amqp_url(self) -> str:
+        """The broker and the user to look as. Raises `Skipped`."""
+        return _needed(self.settings.amqp_url, "AMQP_URL")
+
+    @property
+    def management_url(self) -> str:
+        """The management API. Raises `Skipped`."""
+        return _needed(
+            self.settings.management_url, "MANAGEMENT_URL", "; an administrator of RabbitMQ has it"
+        )
+
+    @property
+    def database_url(self) -> str:
+        """The database. Raises `Skipped`."""
+        return _needed(self.settings.database_url, "DATABASE_URL", "; run it where an allocator runs")
+
+    @property
+    def node(self) -> str:
+        """The node that this machine is. Raises `Skipped`."""
+        return _needed(self.settings.node_name, "NODE_NAME", "; run it on a node, with its worker's settings")
+
+    @property
+    def vhost(self) -> str:
+        """The virtual host in use; RabbitMQ's default where no AMQP URL names one."""
+        return vhost_of(self.settings.amqp_url) if self.settings.amqp_url else "/"
+
+    def asking(self) -> "Questions":
+        """A way to ask the allocator queries. Raises `Skipped` where this user may ask none."""
+        url = self.amqp_url
+        role = sender(user_of(url))
+        if role is None or "node.list" not in MAY_SEND[role[0]]:
+            raise Skipped(
+                f"user {user_of(url)} may ask the allocator nothing of this; "
+                "run it with an operator's or a console's MOORAGE_AMQP_URL"
+            )
+        return Questions(url)
+
+
+class Questions:
+    """Queries to the allocator, each of them on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def ask(self, query: Request, answer: type[A]) -> A:
+        """The answer. Raises ServiceError."""
+
+        async def once() -> Message:
+            async with rpc_client(self._url, name="doctor") as client:
+                return await client.ask(query, timeout_s=ANSWER_S)
+
+        return _checked(asyncio.run(once()), answer)
+
+    def each(self, queries: list[Query], answer: type[A]) -> list[A]:
+        """The answers of several, in order, asked together. Raises ServiceError."""
+
+        async def all_of_them() -> list[Message]:
+            async with rpc_client(self._url, name="doctor") as client:
+                asked = [client.ask(query, timeout_s=ANSWER_S) for query in queries]
+                return await asyncio.gather(*asked)
+
+        return [_checked(found, answer) for found in asyncio.run(all_of_them())] if queries else []
+
+    def pages(self, query: Query, answer: type[P], rows: Callable[[P], int]) -> tuple[list[P], bool]:
+        """The pages of `query`, and whether that is all: it stops after 20 pages of 500 rows."""
+
+        async def turn() -> tuple[list[P], bool]:
+            found: list[P] = []
+            after: str | None = None
+            async with rpc_client(self._url, name="doctor") as client:
+                for _ in range(_MOST_PAGES):
+                    question = query.model_copy(update={"after": after, "limit": _PAGE})
+                    page = _checked(await client.ask(question, timeout_s=ANSWER_S), answer)
+                    found.append(page)
+                    if page.next is None or rows(page) == 0:
+                        return found, True
+                    after = page.next
+            return found, False
+
+        return asyncio.run(turn())
+
+
+def _checked(found: Message, answer: type[A]) -> A:
+    if not isinstance(found, answer):
+        raise ServiceError(Code.INTERNAL, f"the answer is a {type(found).__name__}; report this as a bug")
+    return found
+
+
+def _needed(value: str | None, name: str, where: str = "") -> str:
+    if not value:
+        raise Skipped(f"needs MOORAGE_{name}{where}")
+    return value
