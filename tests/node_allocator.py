@@ -85,6 +85,8 @@ class FakeAllocator:
         self.paused = False
         self.compares = True
         """Whether its heartbeats tell a digest of attachments; an older allocator's do not."""
+        self.epoch: int | None = 1
+        """The database's; None where the allocator is of an older version, which does not tell."""
         self.reports: list[NodeReport] = []
         self.asked: list[Request] = []
         self.version = 1
@@ -234,6 +236,7 @@ class FakeAllocator:
             digest=networks if known else "",
             attachments=here if self.compares else None,
             fenced=request.session in self.fenced,
+            epoch=self.epoch,
         )
 
     def on(self, node: str) -> dict[UUID, AddressAllocate]:

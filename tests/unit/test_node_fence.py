@@ -10,8 +10,8 @@ from node_worker import reconcile
 from node_worker.attachments import State
 from schemas.address import AddressAllocate
 from schemas.errors import Code, ServiceError
-from schemas.node import NodeHeartbeat, NodeSync
-from tests.node_allocator import FakeAllocator
+from schemas.node import Heard, NodeHeartbeat, NodeSync
+from tests.node_allocator import DATABASE_TIME, FakeAllocator
 from tests.node_fakes import LOOPS, FakeHost, all_released, call, node, refused, rows, serving, until
 
 
@@ -245,3 +245,32 @@ async def test_a_node_that_was_fenced_while_it_was_cut_off_cleans_up_before_it_s
         await until(added)
     assert wired == [(0, False)]
     assert allocator.holders() == {"shop/web-0": "new"}
+
+
+async def test_a_node_tells_what_it_heard_last_also_in_its_next_session(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        await serving(worker)
+        await worker.parts.pulse._beat()
+        heard = Heard(epoch=1, at=DATABASE_TIME)
+        assert worker.session.heard == heard
+        await worker.parts.pulse._beat()
+        assert allocator.of(NodeHeartbeat)[-1].heard == heard
+        allocator.epoch = 2
+        await fenced(worker, allocator)  # an answer that says so is none in which the node is known
+        assert worker.session.heard == heard
+        await serving(worker)
+        assert allocator.of(NodeSync)[-1].heard == heard
+        await worker.parts.pulse._beat()
+        assert worker.session.heard == Heard(epoch=2, at=DATABASE_TIME)
+
+
+async def test_an_allocator_that_tells_no_epoch_is_not_taken_at_its_word(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    allocator.epoch = None
+    async with node(path, allocator, host) as worker:
+        await serving(worker)
+        await worker.parts.pulse._beat()
+        assert allocator.of(NodeHeartbeat)[-1].heard is None
