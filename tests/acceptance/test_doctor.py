@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from allocator import schema
-from allocator.database import open_engine
+from allocator.database import Database, open_engine
 from broker import provisioning
 from broker.management import Management
 from cni.conflist import Wanted
@@ -79,7 +79,15 @@ class Patient:
             self.last = said
             return found if said == wanted else None
 
-        return until(look, limit_s=60)
+        self.last: dict[str, str] = {}
+        try:
+            return until(look, limit_s=60)
+        except AssertionError as error:
+            raise AssertionError(f"unwell were {self.last}, not {wanted}") from error
+
+    def sql(self, statement: str, **values: object) -> None:
+        """Change the database under everybody."""
+        Database(self.engine).run(lambda connection: connection.execute(text(statement), values))
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +208,7 @@ def test_a_schema_that_is_older_and_an_allocator_that_waits_for_the_upgrade(pati
     allocator = patient.machine.stack.allocator
     previous = f"{int(schema.head()) - 1:04}"
     allocator.stop(20)
-    with patient.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": previous})
+    patient.sql("UPDATE alembic_version SET version_num = :v", v=previous)
     size = allocator.log.stat().st_size
     allocator.start()
     with undone(lambda: schema.upgrade(patient.engine)):
@@ -217,12 +224,10 @@ def test_a_schema_that_is_older_and_an_allocator_that_waits_for_the_upgrade(pati
 
 
 def test_a_schema_that_is_newer(patient: Patient):
-    with patient.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    patient.sql("UPDATE alembic_version SET version_num = '9999'")
 
     def put_back() -> None:
-        with patient.engine.begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": schema.head()})
+        patient.sql("UPDATE alembic_version SET version_num = :v", v=schema.head())
 
     with undone(put_back):
         found = patient.until_unwell(database="warn")
@@ -330,7 +335,7 @@ def test_a_network_that_a_node_cannot_make(patient: Patient):
         "10.50.0.0/24",
     ]
     assert machine.command(*words, "--keep-going").returncode in (0, 1)
-    with undone(lambda: machine.command("network", "delete", "lab")):
+    with undone(lambda: machine.command("network", "delete", "lab", "--yes")):
         found = patient.until_unwell(networks="fail", **{"node_networks": "fail"})
     assert "lab" in found["networks"]["found"]
     assert "uplink_missing" in found["node-networks"]["found"]
@@ -357,8 +362,7 @@ def test_a_restore_that_nobody_declared(patient: Patient):
     """The database is put back to a minute ago under its nodes, and the allocator finds out by itself."""
     allocator = patient.machine.stack.allocator
     allocator.stop(20)
-    with patient.engine.begin() as connection:
-        connection.execute(text("UPDATE nodes SET last_seen = last_seen - INTERVAL 60 SECOND"))
+    patient.sql("UPDATE nodes SET last_seen = last_seen - INTERVAL 60 SECOND")
     allocator.start()
 
     def resume() -> None:
