@@ -42,7 +42,7 @@ def configure_logging(level: str, style: Literal["json", "text"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Libraries tell of every reconnect; ours says it once, with what to do.
-    for name in ("aio_pika", "aiormq", "asyncio", "pyroute2", "httpx", "httpcore"):
+    for name in ("aio_pika", "aiormq", "alembic", "asyncio", "pyroute2", "httpx", "httpcore"):
         logging.getLogger(name).setLevel(
             logging.CRITICAL if name in ("aio_pika", "aiormq") else logging.WARNING
         )

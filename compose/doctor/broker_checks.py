@@ -6,7 +6,7 @@ from broker import audit, inspection, topology
 from broker.inspection import QueueDepth
 from broker.permissions import ALLOCATOR
 from compose.doctor.site import Site
-from compose.doctor.verdict import Skipped, Verdict, fail, listed, ok, warn
+from compose.doctor.verdict import Skipped, Verdict, counted, fail, listed, ok, warn
 from schemas.errors import Code, ServiceError
 from schemas.requests import sender
 
@@ -42,7 +42,7 @@ def permissions(site: Site) -> Verdict:
         told = [f"{name} {fault}" for name, fault in enrolment.faults.items()]
         advice = " and ".join(sorted({_enrolling(name) for name in enrolment.faults}))
         return (fail if user in enrolment.faults else warn)(listed(told), f"enroll again: {advice}")
-    return ok(f"{len(enrolment.users)} users as enrolled")
+    return ok(f"{counted(len(enrolment.users), 'user')} as enrolled")
 
 
 def _enrolling(user: str) -> str:
@@ -81,7 +81,7 @@ def consumers(site: Site) -> Verdict:
     seen = asyncio.run(inspection.depths(site.amqp_url, _SERVED))
     known = {name: found for name, found in seen.items() if isinstance(found, QueueDepth)}
     if len(known) < len(seen):
-        return fail(f"{len(seen) - len(known)} queues cannot be seen", "see the check topology")
+        return fail(f"{counted(len(seen) - len(known), 'queue')} cannot be seen", "see the check topology")
     idle = [f"{name} ({found.messages} waiting)" for name, found in known.items() if not found.consumers]
     if idle:
         return fail(f"nobody reads {listed(idle)}", _START)
@@ -92,7 +92,7 @@ def consumers(site: Site) -> Verdict:
             listed(deep),
             "run this again: if it grows, start another allocator, and look at the database's load",
         )
-    return ok(f"{len(known)} queues are read, {waiting} messages wait")
+    return ok(f"all {len(known)} queues are read; waiting in them: {counted(waiting, 'message')}")
 
 
 def alarms(site: Site) -> Verdict:
@@ -111,5 +111,7 @@ def dead_letters(site: Site) -> Verdict:
             raise Skipped(found.message)
         return fail(found.message, _PROVISION)
     if found.messages:
-        return warn(f"{found.messages} messages could not be served", "`moorage dead list` says why")
+        return warn(
+            f"{counted(found.messages, 'message')} could not be served", "`moorage dead list` says why"
+        )
     return ok("none")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from compose.doctor.site import Questions, Site
-from compose.doctor.verdict import Verdict, fail, listed, ok, warn
+from compose.doctor.verdict import Verdict, counted, fail, listed, ok, warn
 from schemas.address import AddressList, AddressPage, AddressView
 from schemas.history import HistoryList, HistoryPage
 from schemas.message import Query
@@ -66,7 +66,7 @@ def addresses(site: Site) -> Verdict:
     if found:
         attached = sum(known[name].attached for name in away)
         return warn(
-            f"{attached} pods on {', '.join(away)}: {listed(_told(found))}",
+            f"{counted(attached, 'pod')} on {', '.join(away)}: {listed(_told(found))}",
             f"is the machine off: `moorage node fence {away[0]} --reason TEXT`, and its owners may move",
         )
     return ok("all are on nodes that are heard" if complete else "none found on other nodes, among the first")
@@ -107,9 +107,11 @@ def networks(site: Site) -> Verdict:
         )
     partly = [view for view in known if view.node_counts.get("error")]
     if partly:
-        told = listed([f"{view.network} not on {view.node_counts['error']} nodes" for view in partly])
+        told = listed(
+            [f"{view.network} not on {counted(view.node_counts['error'], 'node')}" for view in partly]
+        )
         return warn(told, f"`moorage network show {partly[0].network}` names each node's error")
-    return ok(f"{len(known)} networks, on all nodes")
+    return ok(f"{counted(len(known), 'network')}, on all nodes")
 
 
 def _stuck(questions: Questions, views: Sequence[NetworkView]) -> list[NetworkView]:
@@ -137,7 +139,7 @@ def pools(site: Site) -> Verdict:
             f"`moorage pool resize {first.network} {first.pool} --size N`, or `moorage address list "
             f"{first.network} --pool {first.pool}` and release what nobody needs",
         )
-    return ok(f"{len(known)} pools, none nearly exhausted")
+    return ok(f"{counted(len(known), 'pool')}, none nearly exhausted")
 
 
 def _use(pool: PoolView) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cni.executable import why_unready
 from cni.inspection import inspect
 from compose.doctor.site import Site
-from compose.doctor.verdict import Verdict, fail, listed, ok, warn
+from compose.doctor.verdict import Verdict, counted, fail, listed, ok, warn
 from node_worker import inspection
 
 _OWED_S = 2.0
@@ -50,10 +50,10 @@ def journal(site: Site) -> Verdict:
     waiting = before.owed & after.owed
     if waiting:
         return warn(
-            f"{len(waiting)} releases wait for over {_OWED_S:g} s",
+            f"{counted(len(waiting), 'release')} unanswered for over {_OWED_S:g} s",
             "their addresses are not free yet; they go out when the allocator answers: see its checks",
         )
-    return ok(f"{len(after.attachments)} attachments, no release waits")
+    return ok(f"{counted(len(after.attachments), 'attachment')}, no release waits")
 
 
 def node_networks(site: Site) -> Verdict:
@@ -72,7 +72,7 @@ def node_networks(site: Site) -> Verdict:
     pending = [row.network for row in known if row.outcome == "pending"]
     if pending:
         return warn(f"not made yet: {listed(pending)}", f"run this again; if it stays so, {_RUN}")
-    return ok(f"{len(known)} networks as the node was told")
+    return ok(f"{counted(len(known), 'network')} as the node was told")
 
 
 def links(site: Site) -> Verdict:

@@ -53,6 +53,11 @@ def fail(found: str, advice: str | None = None) -> Verdict:
     return Verdict("fail", found, advice)
 
 
+def counted(number: int, thing: str) -> str:
+    """Such as `1 pod` and `2 pods`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def listed(things: list[str], most: int = 5) -> str:
     """The first `most` of them, and how many more there are."""
     more = f"; and {len(things) - most} more" if len(things) > most else ""

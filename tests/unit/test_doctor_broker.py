@@ -45,11 +45,11 @@ def queues(monkeypatch: pytest.MonkeyPatch) -> dict[str, inspection.Seen]:
 @pytest.mark.parametrize(
     ("held", "state", "says"),
     [
-        ({}, "ok", "6 queues are read, 0 messages wait"),
+        ({}, "ok", "all 6 queues are read; waiting in them: 0 messages"),
         ({"moorage.allocator.2": QueueDepth(7, 0)}, "fail", "nobody reads moorage.allocator.2 (7 waiting)"),
         ({"moorage.heartbeats": QueueDepth(0, 0)}, "fail", "nobody reads moorage.heartbeats"),
         ({"moorage.allocator.0": QueueDepth(5000, 1)}, "warn", "moorage.allocator.0 holds 5000"),
-        ({"moorage.queries": ServiceError(Code.NOT_PROVISIONED, "no")}, "fail", "1 queues cannot be seen"),
+        ({"moorage.queries": ServiceError(Code.NOT_PROVISIONED, "no")}, "fail", "1 queue cannot be seen"),
     ],
 )
 def test_queues_are_to_be_read(queues, held, state: str, says: str):
@@ -85,7 +85,7 @@ def test_without_the_api_it_is_seen_whether_things_are_there(queues):
 @pytest.mark.parametrize(
     ("enrolment", "state", "says", "advises"),
     [
-        (Enrolment(frozenset({"operator.a"})), "ok", "1 users as enrolled", ""),
+        (Enrolment(frozenset({"operator.a"})), "ok", "1 user as enrolled", ""),
         (Enrolment(frozenset({"node.n1"})), "fail", "user operator.a is none", "moorage client enroll NAME"),
         (
             Enrolment(frozenset({"operator.a", "node.n1"}), {"node.n1": "may not"}),

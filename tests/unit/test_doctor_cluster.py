@@ -129,9 +129,9 @@ def test_addresses_on_nodes_that_are_heard_are_well():
 @pytest.mark.parametrize(
     ("known", "ago", "state", "says"),
     [
-        (network("a"), 0, "ok", "1 networks"),
+        (network("a"), 0, "ok", "1 network, on all nodes"),
         (network("a", "failed"), 0, "fail", "failed: a"),
-        (network("a", "deleting"), 60, "ok", "1 networks"),
+        (network("a", "deleting"), 60, "ok", "1 network"),
         (network("a", "deleting"), 3600, "warn", "a is deleting for over 10 minutes"),
         (network("a", "creating"), 3600, "warn", "a is creating"),
         (network("a", error=2, ready=1), 0, "warn", "a not on 2 nodes"),

@@ -107,7 +107,7 @@ def test_something_else_at_the_socket_s_path_is_told(site: Site):
 def test_the_journal_is_read_while_its_worker_has_it_locked(site: Site, journal: Journal):
     journal.now(attachments.begin, attachment())
     said = node_checks.journal(site)
-    assert (said.state, said.found) == ("ok", "1 attachments, no release waits")
+    assert (said.state, said.found) == ("ok", "1 attachment, no release waits")
     journal.now(attachments.begin, attachment())
     assert len(inspection.read_journal(site.settings.node_dir / "journal.sqlite").attachments) == 2
 
@@ -119,7 +119,7 @@ def test_releases_that_wait_are_told(monkeypatch, site: Site, journal: Journal):
     journal.now(attachments.removing, held)
     said = node_checks.journal(site)
     assert said.state == "warn"
-    assert said.found.startswith("1 releases wait")
+    assert said.found.startswith("1 release unanswered")
 
 
 def test_a_release_that_was_answered_meanwhile_is_well(monkeypatch, site: Site, journal: Journal):
