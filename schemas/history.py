@@ -1,9 +1,9 @@
 """History: one row for every change of ownership, the query that reads it, and the events made of it."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from schemas.fields import Address, ContainerId, HistoryName, Ifname, Mac, NodeName, Owner, PoolName, Time
 from schemas.message import PAGE_LIMIT, Message, Page, Query
@@ -38,16 +38,20 @@ EventName = Literal[
 ]
 
 
+LaterEvent = Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z_]+$", max_length=32)]
+"""What a newer allocator tells of and this program has no word for: it is shown as it is."""
+
+
 class HistoryRow(Message):
     """What happened, to which address, for whom, where and who asked. `seq` grows per network.
 
-    `user_id` is the RabbitMQ user that asked; `actor` whom that user claims to have asked for.
+    Readers let pass an `event` that they do not know. `user_id` is the RabbitMQ user that asked; `actor` whom that user claims to have asked for.
     """
 
     network: HistoryName
     seq: int
     at: Time
-    event: EventName
+    event: EventName | LaterEvent
     pool: PoolName | None = None
     address: Address | None = None
     owner: Owner | None = None

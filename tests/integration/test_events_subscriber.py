@@ -104,7 +104,8 @@ async def test_a_page_that_was_never_kept_is_missed_and_told(broker: Broker, cap
 
 async def test_what_cannot_be_read_is_left_out_and_the_rest_goes_on(broker: Broker):
     newer = page(1, 2, 3).model_dump(mode="json")
-    newer["rows"][1]["event"] = "network.painted"
+    newer["rows"][0]["event"] = "network.painted"  # no word of ours, but one
+    newer["rows"][1]["event"] = 7
     async with posting(broker) as exchange:
         for body in (b"\xff", b"7", b"{}", b'{"network": "prod", "rows": 7}'):
             await exchange.events("prod", body)
@@ -112,6 +113,7 @@ async def test_what_cannot_be_read_is_left_out_and_the_rest_goes_on(broker: Brok
         await post(exchange, page(4))
         found = await take(broker.operator, 2)
     assert seqs(found) == [1, 3, 4]
+    assert found[0].rows[0].event == "network.painted"
 
 
 async def test_that_nobody_subscribed_is_no_failure(services: LocalServices):

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.errors import Code, ErrorBody, ServiceError
 from schemas.fields import PATTERNS_IN_WORDS
+from schemas.history import HistoryPage
 from schemas.network import NetworkCreate, NetworkView
 from schemas.node import NodeReport, desired_digest
 from schemas.owners import matches, specificity
@@ -66,6 +67,13 @@ def test_an_answer_from_a_newer_sender_is_understood():
         "mood": "good",
     }
     assert NetworkView.model_validate(view).state == "active"
+
+
+def test_an_event_that_a_newer_allocator_tells_of_is_shown():
+    row = {"network": "prod", "seq": 1, "at": "2026-03-01T14:05:00Z", "event": "network.painted"}
+    assert HistoryPage.model_validate({"rows": [row]}).rows[0].event == "network.painted"
+    with pytest.raises(ValidationError):
+        HistoryPage.model_validate({"rows": [row | {"event": "\x1b[2J"}]})
 
 
 @pytest.mark.parametrize("name", ["_system", "Prod", "prod_1", "-prod", "prod-", "a" * 64, ""])
