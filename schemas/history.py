@@ -45,7 +45,8 @@ LaterEvent = Annotated[str, StringConstraints(pattern=r"^[a-z]+\.[a-z_]+$", max_
 class HistoryRow(Message):
     """What happened, to which address, for whom, where and who asked. `seq` grows per network.
 
-    Readers let pass an `event` that they do not know. `user_id` is the RabbitMQ user that asked; `actor` whom that user claims to have asked for.
+    Readers let pass an `event` that they do not know. `user_id` is the RabbitMQ user that asked; `actor`
+    whom that user claims to have asked for.
     """
 
     network: HistoryName
