@@ -1,7 +1,8 @@
 """Where the doctor looks: what the settings name, and what of it this user may ask."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +20,8 @@ P = TypeVar("P", bound=Page)
 
 ANSWER_S = 4.0
 """How long one thing may take to answer, in seconds: less than a check has."""
-_MOST_PAGES = 20
+READ_S = 2.5
+"""How long a check reads on, in seconds, where there is more than it can look at."""
 _PAGE = 500
 
 
@@ -94,21 +96,25 @@ class Questions:
 
         return [_checked(found, answer) for found in asyncio.run(all_of_them())] if queries else []
 
-    def pages(self, query: Query, answer: type[P], rows: Callable[[P], int]) -> tuple[list[P], bool]:
-        """The pages of `query`, and whether that is all: it stops after 20 pages of 500 rows."""
+    def pages(self, queries: Sequence[Query], answer: type[P]) -> tuple[list[P], bool]:
+        """The pages of all `queries`, one after another, and whether that is all: it reads for 2.5 s."""
 
         async def turn() -> tuple[list[P], bool]:
             found: list[P] = []
-            after: str | None = None
+            until = time.monotonic() + READ_S
             async with rpc_client(self._url, name="doctor") as client:
-                for _ in range(_MOST_PAGES):
-                    question = query.model_copy(update={"after": after, "limit": _PAGE})
-                    page = _checked(await client.ask(question, timeout_s=ANSWER_S), answer)
-                    found.append(page)
-                    if page.next is None or rows(page) == 0:
-                        return found, True
-                    after = page.next
-            return found, False
+                for query in queries:
+                    after: str | None = None
+                    while time.monotonic() < until:
+                        question = query.model_copy(update={"after": after, "limit": _PAGE})
+                        page = _checked(await client.ask(question, timeout_s=ANSWER_S), answer)
+                        found.append(page)
+                        after = page.next
+                        if after is None:
+                            break
+                    else:
+                        return found, False
+            return found, True
 
         return asyncio.run(turn())
 

@@ -1,5 +1,6 @@
 """What the doctor makes of the allocator's answers."""
 
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from cni.places import Places
 from compose.doctor import cluster_checks, database_checks
-from compose.doctor.site import Site
+from compose.doctor import site as site_module
+from compose.doctor.site import Questions, Site
 from compose.doctor.verdict import Skipped
 from compose.settings import Settings
 from schemas.address import AddressList, AddressPage
@@ -56,8 +58,8 @@ class FakeQuestions:
     def each(self, queries: list[Query], answer: type[Message]) -> list[Any]:
         return [self.ask(query, answer) for query in queries]
 
-    def pages(self, query: Query, answer: type[Message], rows: object) -> tuple[list[Any], bool]:
-        return [self.ask(query.model_copy(update={"limit": 500}), answer)], True
+    def pages(self, queries: list[Query], answer: type[Message]) -> tuple[list[Any], bool]:
+        return self.each([query.model_copy(update={"limit": 500}) for query in queries], answer), True
 
 
 class FakeSite(Site):
@@ -182,3 +184,39 @@ def test_a_node_s_user_is_told_that_it_may_not_ask():
     site = Site(Settings(amqp_url=url), Places(Path("/b"), Path("/c"), Path("/s")))
     with pytest.raises(Skipped, match=r"node\.n1 may ask .* operator's"):
         cluster_checks.nodes(site)
+
+
+class Client:
+    """A client of an allocator with so many pages of nodes."""
+
+    def __init__(self, pages: int, clock: Any) -> None:
+        self.pages, self.clock, self.asked = pages, clock, 0
+
+    async def ask(self, query: Query, *, timeout_s: float) -> NodePage:
+        self.asked += 1
+        self.clock.now += 1
+        return NodePage(nodes=(), next=str(self.asked) if self.asked < self.pages else None)
+
+
+class Clock:
+    """A second passes with each page."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("pages", "read", "complete"), [(2, 2, True), (9, 3, False)])
+def test_a_check_reads_on_for_a_limited_time(monkeypatch, pages: int, read: int, complete: bool):
+    clock = Clock()
+    client = Client(pages, clock)
+
+    @asynccontextmanager
+    async def connected(url: str, *, name: str):
+        yield client
+
+    monkeypatch.setattr(site_module, "rpc_client", connected)
+    monkeypatch.setattr(site_module, "time", clock)
+    found, all_seen = Questions("amqp://x").pages([NodeList()], NodePage)
+    assert (len(found), all_seen) == (read, complete)
