@@ -23,7 +23,7 @@ from schemas.address import AddressList, AddressPage
 from schemas.node import NodeList, NodePage
 from tests.acceptance.machines import Machine, Pod, machine_of, until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.netns]
+pytestmark = [pytest.mark.acceptance, pytest.mark.netns, pytest.mark.xdist_group("doctor")]
 
 Findings = dict[str, dict[str, Any]]
 

@@ -20,7 +20,7 @@ from schemas.pool import PoolList
 from tests.integration.allocating import Asked, only
 from tests.integration.older_code import OlderCode
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("upgrade")]
 
 FIRST = "0014"
 """Up to it older code was never meant to go on: nobody had used it."""
