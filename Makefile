@@ -31,8 +31,8 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test test-vm bench check static sizes shim lock clean packages plugins test-packages \
-	vm-packages
+.PHONY: help demo up test chaos test-vm bench check static sizes shim lock clean packages plugins test-packages \
+	vm-packages chaos-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +45,15 @@ up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NOD
 
 # Test data lies on a disk, not in memory: what is durable is part of what is tested. Its path is short, for
 # it holds sockets. It is kept for a look after a failure, until a run two hours later.
-test: static $(SHIM) | test-packages ## all checks and all tests, on servers of their own
+test: static $(SHIM) | test-packages ## all checks and all tests but those of chaos, on servers of their own
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
-		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data && rm -rf $$data
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos" && rm -rf $$data
+
+chaos: $(DEV) $(SHIM) | chaos-packages ## every fault that must be survived, tried on real processes; ten minutes
+	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
+	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m chaos tests/chaos && rm -rf $$data
 
 test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in a virtual machine, some minutes
 	@$(BIN)/python -m tests.vm.run -p no:cacheprovider -m netns -v --timeout 600 $(VM_TESTS)
@@ -94,6 +99,9 @@ packages:
 
 plugins test-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes)
+
+chaos-packages: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log chaos
 
 vm-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log vm

@@ -2,7 +2,8 @@
 
 Codes below 100 are the specification's (SPEC, section "Error", and libcni's skel). Those from 100 on are
 ours, one for each service code that can reach a pod. They are part of the product's interface: a number is
-never given to another meaning. A retryable failure is always 11; `details` is the service code's name.
+never given to another meaning. A retryable failure is 11, or 5 where it is a disk's; `details` is the service
+code's name.
 """
 
 import re
@@ -31,6 +32,9 @@ class SpecCode(IntEnum):
 
 
 INTERNAL = 100
+
+_SPEC_CODES: Mapping[str, SpecCode] = {Code.IO_FAILURE: SpecCode.IO_FAILURE}
+"""Service codes that the specification has a number for, whether they may pass or not."""
 
 SERVICE_CODES: Mapping[str, int] = {
     Code.INTERNAL: INTERNAL,
@@ -91,8 +95,10 @@ class CniError(Exception):
 
 
 def from_service_error(error: ServiceError) -> CniError:
-    """`error` for a runtime: 11 if it may pass, else its number in `SERVICE_CODES` (100 if it has none)."""
-    number = SpecCode.TRY_AGAIN_LATER if error.retryable else SERVICE_CODES.get(error.code, INTERNAL)
+    """`error` for a runtime: the specification's number for it, 11 if it may pass, else ours (or 100)."""
+    number: int | None = _SPEC_CODES.get(error.code)
+    if number is None:
+        number = SpecCode.TRY_AGAIN_LATER if error.retryable else SERVICE_CODES.get(error.code, INTERNAL)
     return CniError(number, error.message, str(error.code))
 
 

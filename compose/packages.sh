@@ -5,7 +5,8 @@
 #
 # apt's output goes to LOG, whose end is shown if it fails. What running the product needs is always asked for;
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
-# `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by.
+# `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by,
+# `chaos` what sets a process's clock.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -71,6 +72,10 @@ need_vm() {
     need busybox-static static_busybox
     need cpio command -v cpio
     need kmod command -v modprobe
+}
+
+need_chaos() {
+    need libfaketime file /usr/lib/*/faketime/libfaketime.so.1
 }
 
 # The package `busybox` brings one that needs libraries.

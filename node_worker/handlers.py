@@ -207,6 +207,7 @@ class Handlers:
     async def status(self, request: CniRequest) -> None:
         """Raise `CniError` 50 where ADD would be refused now, from what is known without asking anybody."""
         try:
+            self._parts.journal.check()
             self._parts.pulse.check()
             self._parts.gate.check()
             self._parts.sync.check(request.network)

@@ -78,6 +78,7 @@ class Journal:
         self._connection = _opened(path)
         self.is_new = _is_blank(self._connection)
         """Whether it told of no earlier life when it was opened: there may be pods that it does not know."""
+        self._problem: ServiceError | None = None
         self._thread = Threads("journal", 1)
         self._turn = Lock()
 
@@ -86,7 +87,7 @@ class Journal:
     ) -> T:
         """Apply `function` in one transaction of its own, after all those before it.
 
-        Raises what it raises, and ServiceError `internal`, retryable, when the file cannot be written.
+        Raises what it raises, and ServiceError `io_failure`, retryable, when the file cannot be written.
         """
         return await self._thread.run(lambda: self.now(function, *args, **kwargs))
 
@@ -96,6 +97,16 @@ class Journal:
         """As `run`, for a thread that may wait: for the transaction before it, and for the disk."""
         with self._turn:
             return self._transact(lambda: function(self._connection, *args, **kwargs))
+
+    def check(self) -> None:
+        """Raise ServiceError `io_failure` if the file could not be written the last time. Asks no disk."""
+        if self._problem is not None:
+            raise self._problem
+
+    async def prove(self) -> None:
+        """Write although there is nothing to say, for `check` to know. Raises ServiceError `io_failure`."""
+        await self.run(_written_again)
+        self._problem = None
 
     def _transact(self, work: Callable[[], T]) -> T:
         try:
@@ -108,12 +119,13 @@ class Journal:
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise ServiceError(
-                Code.INTERNAL,
+            self._problem = ServiceError(
+                Code.IO_FAILURE,
                 f"the journal {self._path} cannot be written ({error}): make room on its disk and see that "
                 "it is not read-only",
                 retryable=True,
-            ) from error
+            )
+            raise self._problem from error
         return outcome
 
     def close(self) -> None:
@@ -171,6 +183,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     else:  # take the lock now, not at the first ADD
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
+
+
+def _written_again(connection: sqlite3.Connection) -> None:
+    """SQLite writes the version's page also where nothing of it changes."""
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:

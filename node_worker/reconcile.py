@@ -86,8 +86,9 @@ class Reconcile:
         )
 
     async def digest(self) -> str | None:
-        """Of what the journal holds; None when it cannot be read now."""
+        """Of what the journal holds; None when it cannot be read and written now."""
         try:
+            await self._journal.prove()
             return attachments_digest(await self._journal.run(attachments.held_ids))
         except ServiceError as error:
             log.warning("no digest of attachments", node=self._session.node, error=str(error))

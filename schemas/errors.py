@@ -57,6 +57,7 @@ class Code(StrEnum):
     LINK_CONFLICT = "link_conflict"
     KERNEL_REFUSED = "kernel_refused"
     ENDPOINT_BROKEN = "endpoint_broken"
+    IO_FAILURE = "io_failure"
     # The system.
     PAUSED = "paused"
     UNAVAILABLE = "unavailable"

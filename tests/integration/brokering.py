@@ -1,6 +1,7 @@
 """A provisioned virtual host of its own for each test, a scripted service and a hand to publish with."""
 
 import asyncio
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -16,6 +17,10 @@ from broker import provisioning, topology
 from broker.consumer import Delivery, Outcome, QueuePlan, Reply, consume
 from broker.management import Management
 from broker.rpc import RpcClient, rpc_client
+from compose.services.identity import ensure_identity
+from compose.services.local import LocalServices
+from compose.services.programs import find_programs
+from compose.services.rabbitmq_node import environment
 from schemas.address import AddressRelease, Released
 from schemas.errors import Code, ServiceError
 from schemas.message import Answer, Request
@@ -67,6 +72,15 @@ def empty(broker: Broker) -> None:
     with Management(broker.management_url) as api:
         for queue in (*topology.shared_queues(), topology.queue_of_node("n1")):
             api.delete("queues", broker.vhost, queue.name, "contents")
+
+
+def limit_disk(services: LocalServices, *, low: bool) -> None:
+    """Make RabbitMQ think that it is low on disk, or not any more: then it blocks whoever publishes."""
+    identity = ensure_identity(services.state_dir, data_exists=True)
+    env = environment(services.state_dir / "rabbitmq", identity.node, services.rabbitmq.ports)
+    script = find_programs().rabbitmq_server.with_name("rabbitmqctl")
+    size = "900000GB" if low else "1MB"
+    subprocess.run([script, "set_disk_free_limit", size], env=env, check=True, timeout=60)
 
 
 def release(container: str = "c1", node: str = "n1", network: str = NETWORK) -> AddressRelease:

@@ -56,7 +56,7 @@ def _check_history(connection: Connection) -> None:
     for row in connection.execute(told.order_by(h.network_id, h.seq)):
         where = row.network_id, str(row.address)
         holder = holders.get(where)
-        if row.event == "address.attached":
+        if row.event in ("address.attached", "address.adopted"):
             assert holder is None, f"{where}: {row.attachment_id} got it while {holder} held it"
             holders[where] = row.attachment_id
         elif row.event in ("address.freed", "address.waiting", "address.taken_over"):

@@ -1,9 +1,7 @@
 """A TCP proxy before a database: it reads along, fails the queries it is told to, and changes servers."""
 
-import contextlib
 import io
 import select
-import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import URL, make_url
+
+from tests.chaos.proxy import Pipe, Proxy, Way
 
 _QUERY, _PING = 3, 14  # COM_QUERY and COM_PING
 _OK, _EOF, _ERROR = 0x00, 0xFE, 0xFF  # what an answer's packets begin with
@@ -66,8 +66,8 @@ class At:
         return self._fault
 
 
-class SqlProxy:
-    """Listens on a loopback port and hands each connection to the server of the moment.
+class SqlProxy(Proxy):
+    """Reads along what is asked.
 
     Units of work alone are judged: not what a new connection says of itself, which ends in a COMMIT. Of
     statements that are sent together each has its turn: those before a fault are done by the server.
@@ -75,36 +75,17 @@ class SqlProxy:
 
     def __init__(self, target: int | None) -> None:
         """`target` is a loopback port; with None whoever connects is sent away."""
-        self.target = target
+        super().__init__(target)
         self.judge: Judge | None = None
         self.queries: list[str] = []
         self.sends = 0
         """In how many sends they came."""
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
-        self._closing = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._listen, name="SQL proxy", daemon=True).start()
 
     def url(self, database_url: str | URL) -> URL:
         """The same database, but through here."""
-        url = make_url(database_url).set(port=self._listener.getsockname()[1])
+        url = make_url(database_url).set(port=self.port)
         return url.update_query_dict({"ssl_disabled": "true"})  # it has to read along
-
-    def cut(self) -> None:
-        """End all connections, as a firewall or a dying proxy would."""
-        with self._lock:
-            for end in self._open:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """End all connections and take no more."""
-        self._closing.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
 
     def verdict(self, query: str) -> Fault | None:
         """What is to happen to this query."""
@@ -116,40 +97,20 @@ class SqlProxy:
         """Return when the proxy closes."""
         self._closing.wait(_LIMIT_S * 3)
 
-    def _listen(self) -> None:
-        while not self._closing.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._connect, args=(client,), name="SQL relay", daemon=True).start()
-
-    def _connect(self, client: socket.socket) -> None:
-        with client:
-            if self.target is None:
-                return
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.target)) as server:
-                with self._lock:
-                    self._open |= {client, server}
-                try:
-                    _Relay(self, client, server).run()
-                finally:
-                    with self._lock:
-                        self._open -= {client, server}
+    def _relay(self, pipe: Pipe) -> None:
+        _Relay(self, pipe).run()
 
 
 class _Relay:
     """One connection. The protocol is question and answer, so one thread does for both directions."""
 
-    def __init__(self, proxy: SqlProxy, client: socket.socket, server: socket.socket) -> None:
-        self._proxy, self._client, self._server = proxy, client, server
+    def __init__(self, proxy: SqlProxy, pipe: Pipe) -> None:
+        self._proxy, self._pipe, self._client, self._server = proxy, pipe, pipe.client, pipe.server
         self._asked = b""
         self._set_up = False
 
     def run(self) -> None:
         """Until one end closes or a fault ends it. Raises `OSError` where an end is lost."""
-        for end in (self._client, self._server):
-            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         going_on = True
         while going_on:
             readable, _, _ = select.select([self._client, self._server], [], [])
@@ -157,11 +118,13 @@ class _Relay:
 
     def _answer(self) -> bool:
         data = self._server.recv(1 << 16)
+        self._proxy.let_pass(self._pipe, Way.DOWN)
         self._client.sendall(data)
         return bool(data)
 
     def _ask(self) -> bool:
         data = self._client.recv(1 << 16)
+        self._proxy.let_pass(self._pipe, Way.UP)
         self._asked += data
         for packet in self._packets():
             if not self._serve(packet):

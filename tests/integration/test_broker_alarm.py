@@ -1,7 +1,6 @@
 """A broker that takes no messages for a while, because it is low on disk."""
 
 import asyncio
-import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -11,10 +10,7 @@ import pytest
 
 from broker import topology
 from broker.consumer import Delivery, QueuePlan
-from compose.services.identity import ensure_identity
 from compose.services.local import LocalServices
-from compose.services.programs import find_programs
-from compose.services.rabbitmq_node import environment
 from tests.integration.brokering import (
     PARTITION_QUEUE,
     Broker,
@@ -22,6 +18,7 @@ from tests.integration.brokering import (
     consuming,
     counts,
     hand,
+    limit_disk,
     nothing_left,
     ready,
     release,
@@ -34,18 +31,11 @@ pytestmark = pytest.mark.services
 @asynccontextmanager
 async def low_on_disk(services: LocalServices) -> AsyncIterator[None]:
     """RabbitMQ blocks every connection that publishes, for as long as the context lasts."""
-    identity = ensure_identity(services.state_dir, data_exists=True)
-    env = environment(services.state_dir / "rabbitmq", identity.node, services.rabbitmq.ports)
-
-    def limit(size: str) -> None:
-        script = find_programs().rabbitmq_server.with_name("rabbitmqctl")
-        subprocess.run([script, "set_disk_free_limit", size], env=env, check=True, timeout=60)
-
-    await asyncio.to_thread(limit, "900000GB")
+    await asyncio.to_thread(limit_disk, services, low=True)
     try:
         yield
     finally:
-        await asyncio.to_thread(limit, "1MB")
+        await asyncio.to_thread(limit_disk, services, low=False)
 
 
 async def test_while_the_broker_takes_no_replies_requests_wait_and_are_answered_later(

@@ -70,6 +70,12 @@ def test_what_may_pass_is_code_11_and_keeps_its_name(code: Code) -> None:
     assert (error.code, error.msg, error.details) == (SpecCode.TRY_AGAIN_LATER, "wait", code.value)
 
 
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_disk_that_fails_is_the_specifications_code_5(retryable: bool) -> None:
+    error = from_service_error(ServiceError(Code.IO_FAILURE, "make room", retryable=retryable))
+    assert (error.code, error.msg, error.details) == (SpecCode.IO_FAILURE, "make room", "io_failure")
+
+
 def test_a_business_no_has_a_number_of_its_own_and_keeps_its_name() -> None:
     error = from_service_error(ServiceError(Code.EXHAUSTED, "pool web is full: enlarge it", pool="web"))
     assert (error.code, error.msg, error.details) == (104, "pool web is full: enlarge it", "exhausted")

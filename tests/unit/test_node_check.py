@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cni.errors import CniError
+from cni.errors import CniError, from_service_error
 from cni.result import render
 from node_worker.checking import Found, complain, expected
 from schemas.errors import Code, ServiceError
@@ -137,6 +137,22 @@ async def test_both_families_are_checked(worker: Any) -> None:
 
 async def test_status_is_well_where_add_would_be_served(worker: Any) -> None:
     worker.parts.clock.tell("2026-01-01T00:00:00Z")
+    await worker.handlers.status(call("STATUS", ""))
+
+
+async def test_status_is_code_50_where_the_journal_cannot_be_written(worker: Any) -> None:
+    worker.parts.clock.tell("2026-01-01T00:00:00Z")
+    journal = worker.parts.journal
+    journal._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(ServiceError) as refused:
+        await worker.handlers.delete(call("DEL"))
+    assert from_service_error(refused.value).code == 5
+    with pytest.raises(CniError, match="make room on its disk") as caught:
+        await worker.handlers.status(call("STATUS", ""))
+    assert (caught.value.code, caught.value.details) == (50, "io_failure")
+    assert await worker.reconcile.digest() is None
+    journal._connection.execute("PRAGMA query_only = OFF")
+    assert await worker.reconcile.digest()
     await worker.handlers.status(call("STATUS", ""))
 
 

@@ -220,6 +220,34 @@ async def test_the_same_outcome_twice_is_no_news(path: Path) -> None:
         assert [item.outcome for item in await journal.run(networks.unreported)] == ["ready"]
 
 
+async def test_a_disk_that_is_full_is_known_until_something_was_written_again(path: Path) -> None:
+    row = draft()
+    with Journal(path) as journal:
+        (pages,) = await journal.run(lambda connection: connection.execute("PRAGMA page_count").fetchone())
+        await journal.run(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
+        journal.check()
+        full = await fill(journal)
+        assert (full.code, full.retryable) == (Code.IO_FAILURE, True)
+        assert await journal.run(attachments.by_id, row.attachment_id) is None, "it can still be read"
+        with pytest.raises(ServiceError, match=f"{path} cannot be written.*make room") as caught:
+            journal.check()
+        assert caught.value.code == Code.IO_FAILURE
+        await journal.run(lambda connection: connection.execute("PRAGMA max_page_count = 100000"))
+        await journal.prove()
+        journal.check()
+        await journal.run(attachments.begin, row)
+
+
+async def fill(journal: Journal) -> ServiceError:
+    """Write until that fails."""
+    for number in range(1000):
+        try:
+            await journal.run(attachments.begin, draft(f"filler-{number}"))
+        except ServiceError as error:
+            return error
+    raise AssertionError("there was room for all")
+
+
 async def test_a_second_worker_cannot_open_the_same_journal(path: Path) -> None:
     with Journal(path), pytest.raises(ServiceError, match="stop the other node worker"):
         Journal(path)
