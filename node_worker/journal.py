@@ -187,7 +187,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 def _written_again(connection: sqlite3.Connection) -> None:
     """SQLite writes the version's page also where nothing of it changes."""
-    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _is_blank(connection: sqlite3.Connection) -> bool:
