@@ -43,8 +43,9 @@ async def test_a_network_that_is_gone_is_made_again_with_its_pods_and_that_is_sa
             await until(lambda: host.mended.get("prod") == {link})
             await until(lambda: any("mended" in line["event"] for line in logs))
             assert len(allocator.of(NodeSync)) == asked, "the allocator is not asked for it"
-    said = [line for line in logs if "mended" in line["event"]]
-    assert [line["links"] for line in said] == [["prod"]]
+    # Twice, where it was taken away in the middle of a look: once as missing, once as back.
+    said = [line["links"] for line in logs if "mended" in line["event"]]
+    assert said in ([["prod"]], [["prod"], ["prod"]])
 
 
 async def test_nothing_is_said_where_nothing_was_changed(path: Path, host: FakeHost) -> None:
