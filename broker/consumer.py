@@ -5,17 +5,20 @@ gets the same requests again, and requests are idempotent.
 """
 
 import asyncio
+import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from broker.codec import answer_body, decode, is_reply_queue
 from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.dead_letters.burial import dead_letter, first_sender
 from broker.frames import Arrived
 from broker.intake import Intake, intake
+from broker.metrics import Served
 from broker.outcome import (
     DEFERRED,
     AtOnce,
@@ -33,7 +36,9 @@ from broker.outcome import (
     Verdict,
 )
 from broker.outlet import Answered, Outlet, Replies, Unroutable
+from broker.sender_clocks import SenderClocks
 from broker.serving import Calm, Serving, internal
+from broker.telling import Telling
 from broker.topology import DEAD, request_name
 from schemas.errors import ServiceError
 from schemas.message import Message
@@ -59,6 +64,8 @@ _FINISH_S = 5.0
 _WORN = 10
 """From this many deliveries on (the queue's limit is 20) a message is held rather than given back."""
 
+_Read = Delivery | Broken | Failed
+
 log = structlog.get_logger("moorage.broker")
 
 
@@ -68,7 +75,7 @@ class QueuePlan:
 
     Without `dead_letters` what cannot be served is answered with an error or dropped. `delay_s` lets
     another process become the queue's active consumer first. With `apart_s`, batches that are not full are so
-    many seconds apart.
+    many seconds apart. `quiet` ones are logged at level debug alone.
     """
 
     name: str
@@ -77,6 +84,7 @@ class QueuePlan:
     dead_letters: bool = True
     delay_s: float = 0.0
     apart_s: float = 0.0
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +120,17 @@ async def consume(
     authorize: Authorize,
     name: str,
     at_once: AtOnce | None = None,
+    served: Served | None = None,
+    clocks: SenderClocks | None = None,
 ) -> None:
     """Serve `queues` until cancelled; a broker or a service that is away is waited for, for ever.
 
     Each queue has a channel and a thread of its own; what `at_once` takes needs no thread. Replies and dead
-    letters leave over a second connection, because the broker's alarms block publishing connections. Raises
-    `not_provisioned` for a URL that cannot be used.
+    letters leave over a second connection, because the broker's alarms block publishing connections. What is
+    `served` is counted there; `clocks` are what is known of those of the senders. Raises `not_provisioned`
+    for a URL that cannot be used.
     """
+    served, clocks = served or Served(CollectorRegistry()), clocks or SenderClocks()
     async with (
         Link(url, name=name) as source,
         Link(url, name=f"{name} replies") as target,
@@ -127,7 +139,8 @@ async def consume(
         calm = Calm()
         for plan in queues:
             serving = Serving(service, plan.name, at_once=at_once, calm=calm)
-            consumer = _Consumer(plan, serving, authorize, source, target)
+            telling = Telling(plan.name, served, clocks, quiet=plan.quiet)
+            consumer = _Consumer(plan, serving, authorize, source, target, served, telling)
             group.create_task(consumer.run(), name=plan.name)
 
 
@@ -135,10 +148,19 @@ class _Consumer:
     """One queue."""
 
     def __init__(
-        self, plan: QueuePlan, serving: Serving, authorize: Authorize, source: Link, target: Link
+        self,
+        plan: QueuePlan,
+        serving: Serving,
+        authorize: Authorize,
+        source: Link,
+        target: Link,
+        served: Served,
+        telling: Telling,
     ) -> None:
         self._plan = plan
         self._serving = serving
+        self._served = served
+        self._telling = telling
         self._authorize = authorize
         self._source, self._target = source, target
         self._replies = Replies(target)
@@ -154,12 +176,14 @@ class _Consumer:
                 try:
                     await self._consume()
                 except Unavailable as away:
+                    self._telling.watched.closed(str(away))
                     self._log.warning("stopped consuming", reason=str(away))
                     await self._until_able()
                 except BaseException as error:
                     if not (is_loss(error) or isinstance(error, ServiceError | Unroutable)):
                         raise
                     obey()
+                    self._telling.watched.closed(explain_loss(error))
                     self._log.warning("consumes again soon", reason=explain_loss(error))
                     await self._backoff.wait()
         finally:
@@ -169,8 +193,12 @@ class _Consumer:
         plan = self._plan
         arriving = intake(self._source, plan.name, prefetch=plan.prefetch, apart_s=plan.apart_s)
         async with arriving as taken:
+            self._telling.watched.opened()
             while True:
-                await _finished(self._handle(taken, await taken.take(plan.batch)))
+                messages = await taken.take(plan.batch)
+                self._telling.waits(messages[0])
+                await _finished(self._handle(taken, messages))
+                self._telling.waits(taken.next)
                 self._backoff.reset()
 
     async def _until_able(self) -> None:
@@ -183,6 +211,7 @@ class _Consumer:
     async def _handle(self, taken: Intake, messages: Sequence[Arrived]) -> None:
         if not await self._target.writable():
             raise Unavailable("RabbitMQ takes no messages: see `rabbitmqctl list_alarms`")
+        taken_at = time.monotonic()
         # Each giving back counts as a delivery, and at the limit RabbitMQ makes a dead letter of a message.
         worn = any(_times_delivered(message) >= _WORN for message in messages)
         held = self._backoff if worn else None
@@ -195,15 +224,15 @@ class _Consumer:
         except Exception as error:
             self._log.warning("batch failed, each request alone", size=len(messages), reason=repr(error))
             for message, item in zip(messages, read, strict=True):
-                await self._settle(taken, [message], [await self._alone(item, held)])
+                await self._settle(taken, [message], [item], [await self._alone(item, held)], taken_at)
         else:
             verdicts = [next(outcomes) if isinstance(item, Delivery) else item for item in read]
-            await self._settle(taken, messages, verdicts)
+            await self._settle(taken, messages, read, verdicts, taken_at)
 
-    async def _alone(self, item: Delivery | Broken | Failed, held: Backoff | None) -> Verdict:
+    async def _alone(self, item: _Read, held: Backoff | None) -> Verdict:
         return await self._serving.alone(item, held=held) if isinstance(item, Delivery) else item
 
-    def _read(self, message: Arrived) -> Delivery | Broken | Failed:
+    def _read(self, message: Arrived) -> _Read:
         try:
             request = decode(message)
             delivery = Delivery(
@@ -224,7 +253,14 @@ class _Consumer:
             return Failed(internal(error))
         return delivery
 
-    async def _settle(self, taken: Intake, messages: Sequence[Arrived], verdicts: Sequence[Verdict]) -> None:
+    async def _settle(
+        self,
+        taken: Intake,
+        messages: Sequence[Arrived],
+        read: Sequence[_Read],
+        verdicts: Sequence[Verdict],
+        taken_at: float,
+    ) -> None:
         """Replies and dead letters of consecutive messages, then one ack. Raises where one was not taken."""
         answers: list[Answered] = []
         deaths: list[tuple[Arrived, ServiceError]] = []
@@ -242,7 +278,9 @@ class _Consumer:
         for message, error in deaths:
             letter = dead_letter(message, error)
             await self._letters.publish(letter, exchange=DEAD, key="", mandatory=True, timeout_s=_PUBLISH_S)
+            self._served.died(error.code)
         taken.ack(messages[-1])
+        self._telling.settled(messages, read, verdicts, taken_at)
 
     def _tell(self, message: Arrived, verdict: Verdict, settlement: Settlement) -> None:
         if isinstance(verdict, Reply | Deferred):

@@ -63,7 +63,10 @@ _PROPERTIES = (
 
 @dataclass(slots=True)
 class Arrived:
-    """One message that a consumer was given. `readable` is False where its properties are no proper text."""
+    """One message that a consumer was given. `readable` is False where its properties are no proper text.
+
+    `arrived_at` is when, in seconds of the monotonic clock.
+    """
 
     body: bytes = b""
     delivery_tag: int = 0
@@ -84,6 +87,7 @@ class Arrived:
     app_id: str | None = None
     cluster_id: str | None = None
     readable: bool = True
+    arrived_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

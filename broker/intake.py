@@ -5,6 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 from aio_pika.abc import AbstractChannel
 
@@ -38,9 +39,15 @@ class Intake:
 
     def arrived(self, message: Arrived) -> None:
         """Called for each delivery."""
+        message.arrived_at = monotonic()
         self._waiting.append(message)
         if len(self._waiting) >= self._wanted:
             self._bell.set()
+
+    @property
+    def next(self) -> Arrived | None:
+        """The first message that was not taken yet."""
+        return self._waiting[0] if self._waiting else None
 
     def lose(self, error: BaseException) -> None:
         """Called when nothing more will come. Only the first reason counts."""

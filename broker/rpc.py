@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,10 +13,13 @@ import structlog
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
+from prometheus_client import CollectorRegistry
 
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
 from broker.frames import Arrived, Outgoing
+from broker.message_ids import new_message_id
+from broker.metrics import Asked
 from broker.pacing import Pacing
 from broker.sending import NotTaken, Sending, Told, Unrouted
 from broker.topology import REPLY_QUEUE, REQUESTS_EXCHANGE, routing_key
@@ -110,7 +114,7 @@ class _Session:
         message = encode_request(
             request,
             user_id=user_id,
-            message_id=uuid4().hex,
+            message_id=new_message_id(),
             correlation_id=correlation_id,
             reply_to=REPLY_QUEUE,
         )
@@ -169,8 +173,9 @@ class _Progress:
 class RpcClient:
     """Asks over one channel that many callers share."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, asked: Asked) -> None:
         self._link = link
+        self._asked = asked
         self._session: _Session | None = None
         self._changed = asyncio.Event()
         link.on_problem = self._tell
@@ -219,7 +224,16 @@ class RpcClient:
         `not_provisioned`, `sender_forbidden` (this user may not send it), `too_large`, or what the answer
         carried.
         """
-        progress = _Progress(taken)
+        begun = time.monotonic()
+        try:
+            answer = await self._answer(request, _Progress(taken), timeout_s)
+        except ServiceError as error:
+            self._asked.came_back(request.NAME, time.monotonic() - begun, error.code)
+            raise
+        self._asked.came_back(request.NAME, time.monotonic() - begun, None)
+        return answer
+
+    async def _answer(self, request: Request, progress: "_Progress", timeout_s: float) -> Message:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -315,13 +329,14 @@ def _names(refusal: str, key: str) -> bool:
 
 
 @asynccontextmanager
-async def rpc_client(url: str, *, name: str) -> AsyncIterator[RpcClient]:
+async def rpc_client(url: str, *, name: str, asked: Asked | None = None) -> AsyncIterator[RpcClient]:
     """A client that connects, and connects again, in the background; a broker that is away fails no start.
 
-    `name` is what RabbitMQ shows for the connection. Raises `not_provisioned` for a URL that cannot be used.
+    `name` is what RabbitMQ shows for the connection; what is `asked` is counted there. Raises
+    `not_provisioned` for a URL that cannot be used.
     """
     async with Link(url, name=name) as link:
-        client = RpcClient(link)
+        client = RpcClient(link, asked or Asked(CollectorRegistry()))
         keeper = asyncio.create_task(client.run(), name=f"{name}: keep connected")
         try:
             yield client

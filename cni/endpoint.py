@@ -38,6 +38,9 @@ LIMITS_S: Mapping[Command, float] = {
 _UNWIND_S = 1.0  # for a cancelled handler to undo what it did
 _OPEN_PER_SLOT = 8  # connections that may wait for each call that is handled
 
+Observe = Callable[[str | None, int, float], None]
+"""Is told of each answered call: its verb, None for one that could not be read; its code; its seconds."""
+
 _log = structlog.get_logger()
 
 
@@ -77,15 +80,17 @@ async def serve(
     allowed_uids: frozenset[int] | None = None,
     max_concurrent: int = 64,
     limits_s: Mapping[Command, float] = LIMITS_S,
+    observe: Observe = lambda *_: None,
 ) -> AsyncIterator[None]:
     """Answer CNI calls at `socket_path` until the block ends; then running calls get 5 s to end.
 
     `allowed_uids` are the users that may call, by default root and our own; `max_concurrent` is how many
-    calls of one verb are handled at a time; `limits_s` bounds each verb, in seconds from the connection on.
+    calls of one verb are handled at a time; `limits_s` bounds each verb, in seconds from the connection on;
+    `observe` must not raise.
     Raises ValueError or OSError when the socket cannot be made (see `listening_socket.listen`).
     """
     uids = frozenset({0, os.geteuid()}) if allowed_uids is None else allowed_uids
-    calls = _Calls(handler, uids, max_concurrent, limits_s)
+    calls = _Calls(handler, uids, max_concurrent, limits_s, observe)
     listening = listen(socket_path)
     try:
         server = await asyncio.start_unix_server(calls.connected, sock=listening.sock)
@@ -104,9 +109,15 @@ class _Calls:
     """The calls in flight at one socket."""
 
     def __init__(
-        self, handler: Handler, uids: frozenset[int], max_concurrent: int, limits_s: Mapping[Command, float]
+        self,
+        handler: Handler,
+        uids: frozenset[int],
+        max_concurrent: int,
+        limits_s: Mapping[Command, float],
+        observe: Observe,
     ) -> None:
         self._handler = handler
+        self._observe = observe
         self._uids = uids
         self._limits_s = limits_s
         # Each verb has slots of its own: ADDs that wait for a broker must not keep DELs waiting.
@@ -128,7 +139,7 @@ class _Calls:
                 if answer is not None:
                     await send(writer, answer)
             finally:
-                call.record()  # not before: the runtime waits
+                call.record(self._observe)  # not before: the runtime waits
         finally:
             self._open.discard(task)
             writer.transport.abort()  # everything was sent, or nobody takes it
@@ -229,8 +240,12 @@ class _Call:
     failure: CniError | str | None = None
     cause: Exception | None = None
 
-    def record(self) -> None:
-        about: dict[str, Any] = {"ms": round((monotonic() - self.started) * 1000, 1)}
+    def record(self, observe: Observe) -> None:
+        took_s = monotonic() - self.started
+        about: dict[str, Any] = {"ms": round(took_s * 1000, 1)}
+        if not isinstance(self.failure, str):
+            verb = str(self.request.command) if self.request is not None else None
+            observe(verb, self.failure.code if self.failure is not None else 0, took_s)
         if self.request is not None:
             about |= {
                 "request": str(self.request.command),
@@ -238,6 +253,7 @@ class _Call:
                 "ifname": self.request.ifname,
                 "network": self.request.network,
                 "owner": self.request.owner,
+                **self.request.notes,
             }
         if self.failure is not None:
             _log.warning("CNI call failed", **about, error=str(self.failure), exc_info=self.cause)

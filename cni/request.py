@@ -7,7 +7,7 @@ supported or does not have the verb.
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pydantic import BaseModel, ValidationError
@@ -48,7 +48,10 @@ _SINCE: Mapping[Command, str] = {Command.CHECK: "0.4.0", Command.GC: "1.1.0", Co
 
 @dataclass(frozen=True)
 class CniRequest:
-    """A checked call. GC and STATUS name no container: their `container_id` and `ifname` are empty."""
+    """A checked call. GC and STATUS name no container: their `container_id` and `ifname` are empty.
+
+    `notes` are what its handler adds to the call's line in the log.
+    """
 
     command: Command
     container_id: str
@@ -58,6 +61,7 @@ class CniRequest:
     conf: NetConf
     path: str
     wishes: Wishes
+    notes: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def network(self) -> str:

@@ -3,21 +3,30 @@
 import asyncio
 import gc
 import sys
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from allocator.database import Database, open_engine
+from allocator.metrics import SurveyMetrics
 from allocator.outbox import Outbox
+from allocator.readiness import readiness
 from allocator.relay import Relay
 from allocator.retention import Retention
 from allocator.senders import authorize
 from allocator.service import Allocator
+from allocator.survey import Survey
 from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
+from broker.depths import Depths
+from broker.metrics import Served
 from broker.poster import poster
+from broker.sender_clocks import SenderClocks
+from compose.monitoring import monitored, new_registry
 from compose.schema_wait import schema_ready
 from compose.settings import Settings, need
 
@@ -50,13 +59,42 @@ async def run_allocator(settings: Settings) -> None:
         settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB"
     )
     engine, reads = open_engine(database_url), open_engine(database_url, reads=True)
+    database, registry = Database(engine), new_registry("allocator")
+    survey, served = Survey(database), Served(registry)
+    ready = partial(readiness, survey, served.consumers)
+    SurveyMetrics(survey, ready, registry)
     try:
         sys.setswitchinterval(_SWITCH_S)
-        await schema_ready(engine)
-        await _serve(url, Database(engine), Database(reads), settings)
+        async with (
+            monitored(settings.monitoring, registry, ready),
+            _surveying(url, survey, registry, settings),
+        ):
+            await schema_ready(engine)
+            await _serve(url, database, Database(reads), settings, served)
     finally:
         engine.dispose()
         reads.dispose()
+
+
+@asynccontextmanager
+async def _surveying(
+    url: str, survey: Survey, registry: CollectorRegistry, settings: Settings
+) -> AsyncIterator[None]:
+    """Look at database and queues while the block runs, where somebody is told what is seen."""
+    if settings.monitoring is None:
+        yield
+        return
+    depths = Depths([queue.name for queue in topology.shared_queues()], registry)
+    tasks = [
+        asyncio.create_task(survey.run(), name="survey"),
+        asyncio.create_task(depths.run(url, name="allocator depths"), name="depths"),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _preferred(settings: Settings) -> Collection[int]:
@@ -66,7 +104,7 @@ def _preferred(settings: Settings) -> Collection[int]:
     return {int(number) for number in settings.allocator_partitions.split(",")}
 
 
-async def _serve(url: str, database: Database, reading: Database, settings: Settings) -> None:
+async def _serve(url: str, database: Database, reading: Database, settings: Settings, served: Served) -> None:
     preferred = _preferred(settings)
     loop = asyncio.get_running_loop()
     # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.
@@ -85,12 +123,20 @@ async def _serve(url: str, database: Database, reading: Database, settings: Sett
             for p in range(topology.PARTITIONS)
         ]
         heartbeats = [
-            QueuePlan(topology.HEARTBEATS, prefetch=_PREFETCH, batch=_BATCH, apart_s=_HEARTBEATS_APART_S)
+            QueuePlan(
+                topology.HEARTBEATS,
+                prefetch=_PREFETCH,
+                batch=_BATCH,
+                apart_s=_HEARTBEATS_APART_S,
+                quiet=True,
+            )
         ]
         # Several: the map of a large network takes its time, and no other query shall wait for it.
-        reading_plan = QueuePlan(topology.QUERIES_QUEUE, prefetch=_READS, batch=_READS, dead_letters=False)
+        reading_plan = QueuePlan(
+            topology.QUERIES_QUEUE, prefetch=_READS, batch=_READS, dead_letters=False, quiet=True
+        )
         reads = [reading_plan] * _READERS
-        serve = partial(consume, url, authorize=authorize)
+        serve = partial(consume, url, authorize=authorize, served=served, clocks=SenderClocks())
         # What is there by now stays: to look through all of it for garbage, again and again, stops everything
         # for 100 ms each time. What a batch makes is freed without being looked for; so look seldom.
         gc.collect()

@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from broker.inbox import nudges
+from broker.metrics import Asked
 from broker.rpc import rpc_client
+from compose.monitoring import monitored, new_registry
 from compose.settings import Settings, need
 from node_worker import worker
 from node_worker.inbox import Inbox
+from node_worker.metrics import NodeMetrics
 
 _SWITCH_S = 0.0005
 """How long a thread keeps the interpreter from others, in seconds. Those that come back from the kernel hold
@@ -47,14 +50,13 @@ async def run_node(settings: Settings) -> None:
     _look_for_garbage_seldom()
     config = worker_config(settings)
     node = config.node
-    inbox = Inbox()
-    async with (
-        rpc_client(url, name=f"node {node}") as client,
-        asyncio.TaskGroup() as group,
-    ):
-        listening = group.create_task(_listen(url, node, inbox))
-        await worker.run(config, client.ask, inbox)
-        listening.cancel()
+    inbox, registry = Inbox(), new_registry("node")
+    async with rpc_client(url, name=f"node {node}", asked=Asked(registry)) as client:
+        metrics = NodeMetrics(registry, lambda: client.connected)
+        async with monitored(settings.monitoring, registry, metrics.ready), asyncio.TaskGroup() as group:
+            listening = group.create_task(_listen(url, node, inbox))
+            await worker.run(config, client.ask, inbox, metrics)
+            listening.cancel()
 
 
 def worker_config(settings: Settings) -> worker.WorkerConfig:

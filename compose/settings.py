@@ -1,9 +1,9 @@
 """All settings of all processes: `MOORAGE_*` variables, then `/etc/moorage/moorage.toml`, then defaults."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, IPvAnyAddress, PositiveFloat, ValidationError
+from pydantic import AfterValidator, Field, IPvAnyAddress, PositiveFloat, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,12 +11,18 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from compose.listener import split_address
 from node_worker.netns_folders import NETNS_FOLDERS
 from schemas.errors import Code, ServiceError
 from schemas.fields import NodeName
 from schemas.validation import explain
 
 CONFIG_FILE = Path("/etc/moorage/moorage.toml")
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
 
 
 class Settings(BaseSettings):
@@ -56,6 +62,10 @@ class Settings(BaseSettings):
     )
     cni_socket: Path = Field(default=Path("/run/moorage/cni.sock"), description="where the shim reaches us")
 
+    monitoring: Annotated[str, AfterValidator(_address)] | None = Field(
+        default=None,
+        description="HOST:PORT where a process tells of its metrics and health; nowhere if unset",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 

@@ -12,6 +12,7 @@ from allocator import schema
 from allocator.database import open_engine
 from broker import provisioning
 from compose.hosts import Host, prefix_of, simulated_hosts
+from compose.services import ports
 from compose.services.local import LocalServices, local_services
 from compose.services.process import Child
 from compose.settings import Settings
@@ -41,6 +42,8 @@ class RunningNode:
     host: Host
     socket: Path
     process: Child
+    monitoring: str
+    """HOST:PORT of its metrics and health."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Stack:
     servers: Servers
     console_url: str = field(repr=False)
     allocator: Child
+    allocator_monitoring: str
+    """HOST:PORT of its metrics and health."""
     nodes: tuple[RunningNode, ...]
 
     def check(self) -> None:
@@ -82,10 +87,14 @@ def running_stack(
         servers = _servers(settings, state_dir, undo, progress)
         _prepare(servers, progress)
         hosts = undo.enter_context(simulated_hosts(node_names, prefix_of(state_dir)))
-        allocator = _start_allocator(servers, state_dir, undo)
-        nodes = tuple(_start_node(servers, state_dir, host, undo) for host in hosts)
+        monitoring = _monitoring(1 + len(hosts), state_dir)
+        allocator = _start_allocator(servers, state_dir, monitoring[0], undo)
+        nodes = tuple(
+            _start_node(servers, state_dir, host, address, undo)
+            for host, address in zip(hosts, monitoring[1:], strict=True)
+        )
         console = provisioning.enroll_client(servers.management_url, "local", "operator", rotate=True)
-        stack = Stack(state_dir, servers, console.amqp_url, allocator, nodes)
+        stack = Stack(state_dir, servers, console.amqp_url, allocator, monitoring[0], nodes)
         _write_env(stack)
         yield stack
 
@@ -127,13 +136,27 @@ def _prepare(servers: Servers, progress: Progress) -> None:
     provisioning.provision(servers.management_url, progress=progress)
 
 
-def _start_allocator(servers: Servers, state_dir: Path, undo: ExitStack) -> Child:
+def _monitoring(count: int, state_dir: Path) -> list[str]:
+    reserved = ports.reserve(count, f"monitoring {state_dir}")
+    try:
+        return [f"127.0.0.1:{port}" for port in reserved.ports]
+    finally:
+        reserved.release()
+
+
+def _start_allocator(servers: Servers, state_dir: Path, monitoring: str, undo: ExitStack) -> Child:
     enrolled = provisioning.enroll_allocator(servers.management_url, rotate=True)
-    env = {"MOORAGE_AMQP_URL": enrolled.amqp_url, "MOORAGE_DATABASE_URL": servers.database_url}
+    env = {
+        "MOORAGE_AMQP_URL": enrolled.amqp_url,
+        "MOORAGE_DATABASE_URL": servers.database_url,
+        "MOORAGE_MONITORING": monitoring,
+    }
     return _start("allocator", ["allocator"], env, state_dir / "allocator.log", undo)
 
 
-def _start_node(servers: Servers, state_dir: Path, host: Host, undo: ExitStack) -> RunningNode:
+def _start_node(
+    servers: Servers, state_dir: Path, host: Host, monitoring: str, undo: ExitStack
+) -> RunningNode:
     folder = state_dir / "nodes" / host.node
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     socket = _socket(state_dir, host.node)
@@ -145,9 +168,10 @@ def _start_node(servers: Servers, state_dir: Path, host: Host, undo: ExitStack) 
         "MOORAGE_NODE_DIR": str(folder),
         "MOORAGE_CNI_SOCKET": str(socket),
         "MOORAGE_RECONCILE_S": _RECONCILE_S,
+        "MOORAGE_MONITORING": monitoring,
     }
     process = _start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
-    return RunningNode(host.node, host, socket, process)
+    return RunningNode(host.node, host, socket, process, monitoring)
 
 
 def _socket(state_dir: Path, node: str) -> Path:

@@ -68,9 +68,11 @@ def _describe(stack: Stack, console: Console) -> None:
         table.add_row("RabbitMQ", f"127.0.0.1:{broker.amqp}, management 127.0.0.1:{broker.management}")
         table.add_row("MariaDB", f"127.0.0.1:{database}")
     table.add_row("allocator", f"pid {stack.allocator.pid}, log {stack.allocator.log}")
+    table.add_row("", f"http://{stack.allocator_monitoring}/metrics, /healthz, /readyz")
     for node in stack.nodes:
         table.add_row(node.name, f"netns {node.host.netns}, pid {node.process.pid}, log {node.process.log}")
         table.add_row("", f"CNI socket {node.socket}")
+        table.add_row("", f"http://{node.monitoring}/metrics, /healthz, /readyz")
     table.add_row("state", str(stack.state_dir))
     console.print(table)
     console.print("Ctrl-C stops it.")

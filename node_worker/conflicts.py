@@ -30,6 +30,8 @@ class Conflicts:
         self._node = node
         self._ask = ask
         self._threads = threads
+        self.asked = self.seen = 0
+        """How many addresses were asked for on their segment, and how many of them somebody answered for."""
 
     async def check(
         self, attachment: Attachment, allocated: Allocated, plan: EndpointPlan, prepared: Prepared
@@ -42,12 +44,14 @@ class Conflicts:
         if ear is None:
             return
         addresses = [address.ip for address in plan.addresses]
+        self.asked += len(addresses)
         for address, mac in (await self._threads.run(who_uses, addresses, *ear)).items():
             raise await self._withheld(attachment, allocated, address, mac)
 
     async def _withheld(
         self, attachment: Attachment, allocated: Allocated, address: IPAddress, mac: str
     ) -> ServiceError:
+        self.seen += 1
         ours = mac == allocated.mac
         seen = f"{mac} answered for {address} on node {self._node}"
         if ours:

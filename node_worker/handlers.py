@@ -110,6 +110,7 @@ class Handlers:
                         shelter.enter_context(parts.collector.sheltered(draft.attachment_id))
                         undo.push_async_callback(self._undo, draft.attachment_id)
                         await parts.journal.run(attachments.begin, draft)
+                    request.notes["attachment_id"] = str(draft.attachment_id)
                     plan, allocated = await self._attach(request, draft, network, pod)
                 undo.pop_all()
         if request.conf.delegated:
@@ -168,6 +169,7 @@ class Handlers:
             attachments.find, request.container_id, request.ifname, request.conf.name
         )
         if attachment is not None:
+            request.notes["attachment_id"] = str(attachment.attachment_id)
             release = await parts.teardown.retire(attachment)
             parts.sync.ended(attachment.network)
         else:
@@ -179,7 +181,7 @@ class Handlers:
         if release is not None and parts.pulse.healthy:
             await parts.releases.wait(release, _RELEASE_S)
         address = [str(item.ip) for item in attachment.addresses] if attachment is not None else []
-        log.info("pod detached", **_about(request, parts.node), address=address)
+        log.info("pod detached", **_about(request, parts.node), **request.notes, address=address)
 
     async def check(self, request: CniRequest) -> None:
         """Raise ServiceError `attachment_released` or `endpoint_broken`; `CniError` 7 for its prevResult."""

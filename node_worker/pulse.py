@@ -62,8 +62,13 @@ class Pulse:
         return self._clock.known and self._missed < _MISSES and not self._silent
 
     @property
+    def answered_ago(self) -> float:
+        """How long ago the last answered heartbeat was, or the start, in seconds."""
+        return self._now() - self._answered_at
+
+    @property
     def _silent(self) -> bool:
-        return self._now() - self._answered_at > _SILENT_S
+        return self.answered_ago > _SILENT_S
 
     def check(self) -> None:
         """Raise ServiceError `unavailable` unless healthy."""

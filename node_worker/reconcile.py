@@ -63,6 +63,13 @@ class Reconcile:
         self._bell = Bell()
         self._fenced = False
         self._complained: set[UUID] = set()
+        self.stale = 0
+        """How many endpoints were removed because the allocator had ended their attachment."""
+
+    @property
+    def unknown(self) -> int:
+        """How many attachments the allocator did not know."""
+        return len(self._complained)
 
     def wake(self) -> None:
         """Compare as soon as the present comparison is over."""
@@ -170,6 +177,7 @@ class Reconcile:
         ending = [row for row in await self._journal.run(attachments.held) if row.attachment_id in over]
         for row in ending:
             log.warning("a stale attachment loses its endpoint", **_about(row))
+            self.stale += 1
         await self._teardown.retire_all(ending)
         for network in {row.network for row in ending}:
             self._ended(network)

@@ -85,6 +85,8 @@ class Sync:
         self._begun = 0
         self._finished = 0
         self._round_over = asyncio.Condition()
+        self.mends = 0
+        """How many looks found networks that somebody had changed."""
 
     def wake(self) -> None:
         """Begin a round as soon as the present one is over."""
@@ -138,6 +140,7 @@ class Sync:
             log.warning("networks cannot be looked at", node=self._session.node, error=str(error))
             return False
         if before != after:
+            self.mends += 1
             names = sorted({link.name for link in before ^ after})
             log.warning("networks were mended: somebody had changed them", links=names)
         return whole
@@ -183,6 +186,16 @@ class Sync:
                 network=name,
             )
         return _not_ready(name, f"version {version} has not arrived yet")
+
+    def check_fetched(self) -> None:
+        """Raise ServiceError `unavailable` until the allocator has said which networks there are to be."""
+        if self._present is None:
+            raise ServiceError(
+                Code.UNAVAILABLE,
+                f"node {self._session.node} has yet to hear from the allocator which networks it is to have; "
+                "it goes on by itself",
+                node=self._session.node,
+            )
 
     def check(self, name: str) -> None:
         """Raise ServiceError unless the network is known to exist here; nothing is fetched for it."""

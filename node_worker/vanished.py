@@ -37,6 +37,8 @@ class Vanished:
         self._teardown = teardown
         self._missing: set[UUID] = set()
         self._doubtful = False
+        self.released = 0
+        """How many pods' addresses were released so."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -75,6 +77,7 @@ class Vanished:
             owner=row.owner,
             address=[str(item.ip) for item in row.addresses],
         )
+        self.released += 1
         await self._teardown.retire(row)
 
     def _doubts(self, held: Collection[Attachment], missing: Collection[Attachment]) -> bool:

@@ -21,6 +21,7 @@ from node_worker.host import Host
 from node_worker.inbox import Inbox
 from node_worker.journal import Journal
 from node_worker.leftovers import Leftovers
+from node_worker.metrics import NodeMetrics, Watched
 from node_worker.netns_folders import NETNS_FOLDERS
 from node_worker.pacing import Bell
 from node_worker.pulse import Pulse
@@ -28,6 +29,7 @@ from node_worker.reconcile import Reconcile
 from node_worker.releases import Releases
 from node_worker.reports import Reports
 from node_worker.session import Session
+from node_worker.survey import Survey
 from node_worker.sync import REPAIR_S, Sync
 from node_worker.teardown import Teardown
 from node_worker.vanished import Vanished
@@ -58,12 +60,13 @@ class WorkerConfig:
     repair_s: float = REPAIR_S
 
 
-async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
+async def run(config: WorkerConfig, ask: Ask, inbox: Inbox, metrics: NodeMetrics) -> None:
     """Serve CNI calls until cancelled; running calls may end then, for some seconds.
 
-    `ask` reaches the allocator, `inbox` is told what its queue brings. What a killed worker left unfinished
-    is undone before the socket appears, what the allocator ended meanwhile before the first ADD is served.
-    Raises ServiceError when the journal or the namespace cannot be used.
+    `ask` reaches the allocator, `inbox` is told what its queue brings, `metrics` look at it all.
+    What a killed worker left unfinished is undone before the socket appears, what the allocator ended
+    meanwhile before the first ADD is served. Raises ServiceError when the journal or the namespace
+    cannot be used.
     """
     with (
         Host(config.netns, config.netns_folders, config.address) as host,
@@ -81,7 +84,9 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
         leftovers = Leftovers(journal, host, threads, releases)
         reconcile = Reconcile(session, ask, clock, journal, teardown, leftovers, gate, sync.ended)
         pulse = Pulse(session, ask, clock, sync, reconcile, gate)
+        survey, conflicts = Survey(journal), Conflicts(config.node, ask, probes)
         await teardown.recover()
+        metrics.watch(Watched(pulse, gate, sync, journal, reconcile, vanished, conflicts, survey))
         loops = (
             reconcile.run(),
             sync.run(),
@@ -89,13 +94,13 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             releases.run(),
             pulse.run(),
             vanished.run(),
+            survey.run(),
             _follow(inbox.networks, sync.wake),
             _follow(inbox.attachments, reconcile.wake),
             _follow(inbox.connected, sync.doubt, sync.news.ring, releases.wake, pulse.wake),
             _follow(pulse.returned, sync.wake, sync.news.ring, releases.wake),
         )
         collector = Collector(journal, host, threads, teardown)
-        conflicts = Conflicts(config.node, ask, probes)
         parts = Parts(
             config.node,
             ask,
@@ -111,7 +116,7 @@ async def run(config: WorkerConfig, ask: Ask, inbox: Inbox) -> None:
             collector,
             conflicts,
         )
-        async with _running(*loops), serve(config.socket, Handlers(parts)):
+        async with _running(*loops), serve(config.socket, Handlers(parts), observe=metrics.called):
             log.info("node worker serves", node=config.node, socket=str(config.socket))
             await asyncio.Event().wait()
 

@@ -39,6 +39,12 @@ class Request(Message):
         key = getattr(self, "network", None) or getattr(self, "node", None)
         return str(key) if key else ""
 
+    @property
+    def traced_as(self) -> str | None:
+        """What logs of all processes name it by: the attachment it is about, where it is about one."""
+        attachment_id = getattr(self, "attachment_id", None)
+        return str(attachment_id) if attachment_id is not None else None
+
 
 class Administrative(Request):
     """A change that people make. `request_id` names the attempt: repeating it gives the stored answer.

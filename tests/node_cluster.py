@@ -15,6 +15,7 @@ from node_worker.netlink import simulated
 from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import inside
 from node_worker.worker import WorkerConfig, run
+from tests.metrics_fakes import unwatched
 from tests.node_allocator import FakeAllocator
 from tests.node_fakes import until
 
@@ -68,7 +69,8 @@ class Cluster:
     async def worker(self, *hosts: str) -> AsyncIterator[None]:
         """Workers for `hosts`, once their sockets are there."""
         tasks = [
-            asyncio.create_task(run(self.config(host), self.allocator, self.inboxes[host])) for host in hosts
+            asyncio.create_task(run(self.config(host), self.allocator, self.inboxes[host], unwatched()))
+            for host in hosts
         ]
         try:
             for host, task in zip(hosts, tasks, strict=True):

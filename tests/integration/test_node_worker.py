@@ -12,6 +12,7 @@ from node_worker.journal import Journal
 from node_worker.worker import WorkerConfig, run
 from schemas.errors import Code, ServiceError
 from schemas.node import Nudge
+from tests.metrics_fakes import unwatched
 from tests.node_allocator import present
 from tests.node_cluster import Cluster
 from tests.node_fakes import until
@@ -176,7 +177,7 @@ async def test_fifty_pods_at_once_all_get_their_addresses_and_go_again(cluster: 
 async def test_two_workers_on_one_journal_are_refused(cluster: Cluster) -> None:
     async with cluster.worker("a"):
         with pytest.raises(ServiceError, match="stop the other node worker"):
-            await run(cluster.config("a"), cluster.allocator, Inbox())
+            await run(cluster.config("a"), cluster.allocator, Inbox(), unwatched())
 
 
 async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> None:
@@ -184,7 +185,7 @@ async def test_a_worker_whose_namespace_is_missing_says_so(cluster: Cluster) -> 
         "node-c", cluster.folder / "c", cluster.folder / "c.sock", Path("/run/netns/nosuch")
     )
     with pytest.raises(ServiceError) as caught:
-        await run(config, cluster.allocator, Inbox())
+        await run(config, cluster.allocator, Inbox(), unwatched())
     assert caught.value.code == Code.NETNS_UNUSABLE
 
 

@@ -1,0 +1,138 @@
+"""What the database says of itself every few seconds: whether it takes writes, and how much there is.
+
+Its answers are kept, so that whoever looks at them waits for nothing. What a look costs bounds how often
+there is one. To count addresses is to walk an index, so where there are a million it is done less often.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection
+
+from allocator import schema
+from allocator.database import Database
+from allocator.store import epochs, survey
+from allocator.store.survey import Lag, Outbox, PoolCount
+from broker.outcome import Unavailable
+
+_PULSE_S = 2.0
+_COUNT_S = 10.0
+_SHARE = 50
+"""A count may take this part of all time: the next one is so many times as far away as the last one took."""
+SILENT_S = 15.0
+"""Without an answer for so long, the database counts as away."""
+
+_NO_LAG, _NO_OUTBOX = Lag(0, 0.0), Outbox(0, 0, 0.0)
+
+log = structlog.get_logger("moorage.allocator")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there was at the last count."""
+
+    pools: Sequence[PoolCount] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
+    networks: Mapping[str, int] = field(default_factory=dict)
+    rollouts: Mapping[str, int] = field(default_factory=dict)
+    lag: Lag = _NO_LAG
+    outbox: Outbox = _NO_OUTBOX
+
+
+class Survey:
+    """The last answers. Written by `run`, read in any thread."""
+
+    def __init__(self, database: Database, now: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._now = now
+        self._answered_at: float | None = None
+        self._count_at = float("-inf")
+        self._states_at = float("-inf")
+        self.problem: str | None = "the database was not asked yet"
+        """Why the last look failed."""
+        self.paused = False
+        self.revision: str | None = None
+        """What the schema was at, at the last answer."""
+        self.known = schema.head()
+        """The newest revision that this code knows."""
+        self.outdated = False
+        """Whether the schema is older than this code needs."""
+        self.counts: Counts | None = None
+        """None while the database is away: numbers of an hour ago mislead."""
+        self.states: Mapping[tuple[int, str], int] | None = None
+        self.took_s: dict[str, float] = {"counts": 0.0, "addresses": 0.0}
+        """How long the last counts took, in seconds."""
+
+    @property
+    def away(self) -> str | None:
+        """Why the database counts as away; None while it takes writes."""
+        if self.problem is not None:
+            return self.problem
+        silent = self._now() - (self._answered_at or 0.0)
+        return f"it has not answered for {silent:.0f} s" if silent > SILENT_S else None
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except Exception:
+                log.exception("the database cannot be surveyed")
+            await asyncio.sleep(_PULSE_S)
+
+    def look(self) -> None:
+        """Ask whether it takes writes and, where that is due, how much there is. Blocks; for a thread."""
+        try:
+            self.paused, revision = self._database.run(_pulse)
+            self._read_revision(revision)
+            self._answered_at, self.problem = self._now(), None
+            self._count()
+        except Unavailable as error:
+            self._lost(str(error))
+        except Exception as error:
+            self._lost(f"{type(error).__name__}: {error}")
+            raise
+
+    def _read_revision(self, revision: str | None) -> None:
+        if revision != self.revision:
+            self.revision = revision
+            self.outdated = revision != self.known and not schema.is_newer(revision)
+
+    def _lost(self, why: str) -> None:
+        self.problem, self.counts, self.states = why, None, None
+        self._count_at = self._states_at = float("-inf")
+
+    def _count(self) -> None:
+        """What is due. Addresses are counted apart: that takes longer than all the rest."""
+        begun = self._now()
+        if begun >= self._count_at:
+            self.counts = self._database.run(_counts)
+            self._count_at = self._after(begun, "counts")
+        begun = self._now()
+        if begun >= self._states_at:
+            self.states = self._database.run(survey.states)
+            self._states_at = self._after(begun, "addresses")
+
+    def _after(self, begun: float, what: str) -> float:
+        """Note what a count cost that began then; when it may be made again."""
+        self.took_s[what] = took_s = self._now() - begun
+        return begun + max(_COUNT_S, _SHARE * took_s)
+
+
+def _pulse(connection: Connection) -> tuple[bool, str | None]:
+    epochs.touch(connection)
+    return epochs.paused(connection), schema.current(connection)
+
+
+def _counts(connection: Connection) -> Counts:
+    return Counts(
+        pools=survey.pools(connection),
+        nodes=survey.nodes(connection),
+        networks=survey.networks(connection),
+        rollouts=survey.rollouts(connection),
+        lag=survey.lag(connection),
+        outbox=survey.outbox(connection),
+    )
