@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from allocator import schema
-from allocator.database import Database
+from allocator.database import Database, error_number
 from allocator.store import epochs, survey
 from allocator.store.survey import Lag, Outbox, PoolCount
 from broker.outcome import Unavailable
@@ -22,6 +24,8 @@ _PULSE_S = 2.0
 _COUNT_S = 10.0
 _SHARE = 50
 """A count may take this part of all time: the next one is so many times as far away as the last one took."""
+_STALE_S = 120.0
+_NO_TABLE = 1146  # MySQL's number for it: nobody ran `moorage db upgrade` here
 SILENT_S = 15.0
 """Without an answer for so long, the database counts as away."""
 
@@ -48,11 +52,10 @@ class Survey:
     def __init__(self, database: Database, now: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._now = now
-        self._answered_at: float | None = None
-        self._count_at = float("-inf")
-        self._states_at = float("-inf")
-        self.problem: str | None = "the database was not asked yet"
-        """Why the last look failed."""
+        self._answered_at = now()
+        self._count_at = self._states_at = self._counted_at = float("-inf")
+        self.problem: str | None = "it was not asked yet"
+        """Why the database did not answer the last time."""
         self.paused = False
         self.revision: str | None = None
         """What the schema was at, at the last answer."""
@@ -71,50 +74,62 @@ class Survey:
         """Why the database counts as away; None while it takes writes."""
         if self.problem is not None:
             return self.problem
-        silent = self._now() - (self._answered_at or 0.0)
+        silent = self._now() - self._answered_at
         return f"it has not answered for {silent:.0f} s" if silent > SILENT_S else None
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
-            try:
-                await asyncio.to_thread(self.look)
-            except Exception:
-                log.exception("the database cannot be surveyed")
-            await asyncio.sleep(_PULSE_S)
+        """Look until cancelled. A count that takes its time holds up no question whether writes are taken."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_again_and_again(self.look))
+            group.create_task(_again_and_again(self.count))
 
     def look(self) -> None:
-        """Ask whether it takes writes and, where that is due, how much there is. Blocks; for a thread."""
+        """Ask whether the database takes writes. Blocks, for a thread."""
         try:
             self.paused, revision = self._database.run(_pulse)
-            self._read_revision(revision)
-            self._answered_at, self.problem = self._now(), None
-            self._count()
         except Unavailable as error:
             self._lost(str(error))
-        except Exception as error:
-            self._lost(f"{type(error).__name__}: {error}")
-            raise
+        except DBAPIError as error:
+            if error_number(error) != _NO_TABLE:
+                self._lost(f"{type(error).__name__}: {error.orig}")
+                raise
+            self._answered(None)
+        else:
+            self._answered(revision)
 
-    def _read_revision(self, revision: str | None) -> None:
-        if revision != self.revision:
+    def _answered(self, revision: str | None) -> None:
+        if revision is None or revision != self.revision:
             self.revision = revision
             self.outdated = revision != self.known and not schema.is_newer(revision)
+        self._answered_at, self.problem = self._now(), None
 
     def _lost(self, why: str) -> None:
         self.problem, self.counts, self.states = why, None, None
         self._count_at = self._states_at = float("-inf")
 
-    def _count(self) -> None:
-        """What is due. Addresses are counted apart: that takes longer than all the rest."""
-        begun = self._now()
-        if begun >= self._count_at:
-            self.counts = self._database.run(_counts)
-            self._count_at = self._after(begun, "counts")
-        begun = self._now()
-        if begun >= self._states_at:
-            self.states = self._database.run(survey.states)
-            self._states_at = self._after(begun, "addresses")
+    def count(self) -> None:
+        """See how much there is, where that is due. Blocks, for a thread.
+
+        Tried once: a server that was too slow is asked again later. Addresses are counted apart, which takes
+        longer than all the rest.
+        """
+        if self.away is not None or self.outdated:
+            return
+        try:
+            begun = self._now()
+            if begun >= self._count_at:
+                self.counts = self._database.attempt(_counts)
+                self._count_at = self._after(begun, "counts")
+            begun = self._now()
+            if begun >= self._states_at:
+                self.states = self._database.attempt(survey.states)
+                self._states_at = self._after(begun, "addresses")
+            self._counted_at = self._now()
+        except (DBAPIError, PoolTimeout, Unavailable) as error:
+            log.warning("how much there is cannot be counted", reason=str(getattr(error, "orig", error)))
+            self._states_at = self._now() + _COUNT_S
+            if self._now() - self._counted_at > _STALE_S:
+                self.counts = self.states = None
 
     def _after(self, begun: float, what: str) -> float:
         """Note what a count cost that began then; when it may be made again."""
@@ -122,9 +137,18 @@ class Survey:
         return begun + max(_COUNT_S, _SHARE * took_s)
 
 
+async def _again_and_again(look: Callable[[], None]) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(look)
+        except Exception:
+            log.exception("the database cannot be surveyed")
+        await asyncio.sleep(_PULSE_S)
+
+
 def _pulse(connection: Connection) -> tuple[bool, str | None]:
     epochs.touch(connection)
-    return epochs.paused(connection), schema.current(connection)
+    return epochs.paused(connection), survey.revision(connection)
 
 
 def _counts(connection: Connection) -> Counts:

@@ -59,6 +59,12 @@ _POOLS = text(
 )
 
 
+def revision(connection: Connection) -> str | None:
+    """The revision that the schema is at; None for none. As `schema.current`, which is slow, and logs."""
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
 def pools(connection: Connection) -> list[PoolCount]:
     """Each pool that hands out addresses. Reads every range, whose counters tell what is used."""
     return [
