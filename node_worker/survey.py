@@ -32,15 +32,19 @@ class Survey:
         self.counts: Counts | None = None
 
     async def run(self) -> None:
-        """Count until cancelled, and see that the journal can be written."""
+        """Look until cancelled."""
         while True:
-            try:
-                await self._journal.probe()
-                self.counts = await self._journal.run(_counted)
-            except ServiceError as error:
-                self.counts = None
-                log.warning("the journal cannot be surveyed", error=str(error))
+            await self.look()
             await asyncio.sleep(_EVERY_S)
+
+    async def look(self) -> None:
+        """Count, and see that the journal can be written."""
+        try:
+            await self._journal.probe()
+            self.counts = await self._journal.run(_counted)
+        except ServiceError as error:
+            self.counts = None
+            log.warning("the journal cannot be surveyed", error=str(error))
 
 
 def _counted(connection: sqlite3.Connection) -> Counts:
