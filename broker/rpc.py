@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,8 @@ once would fill the broker with them, and everybody else's requests would wait.
 
 _IN_BULK = (AddressAllocate, AddressRelease)
 """What is asked by the thousand: see `pacing`."""
+
+_logger = logging.getLogger("moorage.broker")
 
 log = structlog.get_logger("moorage.broker")
 
@@ -118,6 +121,8 @@ class _Session:
             correlation_id=correlation_id,
             reply_to=REPLY_QUEUE,
         )
+        if _logger.isEnabledFor(logging.DEBUG):
+            log.debug("asks", request=request.NAME, message_id=message.message_id, of=request.traced_as)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = future
 

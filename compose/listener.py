@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
 
+from compose.listen_address import split_address
 from schemas.errors import Code, ServiceError
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ _SILENCE_S = 5.0
 _LOOK_S = 0.5
 
 log = structlog.get_logger("moorage")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, an IPv6 host in brackets. Raises ValueError, saying what is expected."""
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    bare = host[1:-1] if bracketed else host
-    if not colon or not bare or (":" in bare) != bracketed or not port.isascii() or not port.isdigit():
-        raise ValueError(f"{address!r} is not HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464")
-    if int(port) > 65535:
-        raise ValueError(f"there is no port {port}: the highest is 65535")
-    return bare, int(port)
 
 
 @contextmanager

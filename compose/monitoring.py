@@ -87,7 +87,8 @@ def application(registry: CollectorRegistry, alive: Ready, ready: Ready) -> "WSG
         if path != "/metrics" and path not in answers:
             return _said(start_response, HTTPStatus.NOT_FOUND, b'{"error": "/metrics, /healthz or /readyz"}')
         if environ.get("REQUEST_METHOD") != "GET":
-            return _said(start_response, HTTPStatus.METHOD_NOT_ALLOWED, b'{"error": "GET alone"}')
+            answer = b'{"error": "GET alone"}'
+            return _said(start_response, HTTPStatus.METHOD_NOT_ALLOWED, answer, ("Allow", "GET"))
         try:
             if path == "/metrics":
                 told: Iterable[bytes] = metrics(environ, start_response)
@@ -103,8 +104,11 @@ def application(registry: CollectorRegistry, alive: Ready, ready: Ready) -> "WSG
     return app
 
 
-def _said(start_response: "StartResponse", status: HTTPStatus, body: bytes) -> Iterable[bytes]:
-    start_response(f"{status.value} {status.phrase}", [*_JSON, ("Content-Length", str(len(body) + 1))])
+def _said(
+    start_response: "StartResponse", status: HTTPStatus, body: bytes, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    length = ("Content-Length", str(len(body) + 1))
+    start_response(f"{status.value} {status.phrase}", [*_JSON, length, *headers])
     return [body + b"\n"]
 
 

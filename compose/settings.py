@@ -11,7 +11,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from compose.listener import split_address
+from compose.listen_address import split_address
 from node_worker.netns_folders import NETNS_FOLDERS
 from schemas.errors import Code, ServiceError
 from schemas.fields import NodeName

@@ -80,6 +80,33 @@ async def test_a_call_is_logged_with_the_network_that_was_wished_for_and_what_it
     assert [line.get("address") for line in logs] == [["10.20.0.5"], None]
 
 
+async def test_what_a_handler_notes_is_in_the_line_of_its_call_also_where_it_fails(path: Path) -> None:
+    async def fail(request: CniRequest) -> None:
+        request.notes["attachment_id"] = request.container_id * 2
+        if request.command is Command.DEL:
+            raise ServiceError(Code.EXHAUSTED, "full")
+
+    with capture_logs() as logs:
+        async with serve(path, FakeHandler(fail)):
+            await ask(path, container="c1")
+            await ask(path, "DEL", container="c2")
+    assert [line["attachment_id"] for line in logs] == ["c1c1", "c2c2"]
+
+
+async def test_every_answered_call_is_told_of_with_verb_code_and_seconds(path: Path) -> None:
+    async def fail(request: CniRequest) -> None:
+        if request.command is Command.DEL:
+            raise ServiceError(Code.EXHAUSTED, "full")
+
+    told: list[tuple[str | None, int, float]] = []
+    async with serve(path, FakeHandler(fail), observe=lambda *call: told.append(call)):
+        await ask(path)
+        await ask(path, "DEL")
+        await ask(path, "NONSENSE")
+    assert [(verb, code) for verb, code, _ in told] == [("ADD", 0), ("DEL", 104), (None, 4)]
+    assert all(0 < seconds < 60 for _, _, seconds in told)
+
+
 async def test_a_call_is_logged_also_where_nobody_takes_its_answer(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

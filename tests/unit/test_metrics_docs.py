@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,3 +144,11 @@ def test_the_folder_has_nothing_that_was_not_looked_at():
         path.name for folder in ("prometheus", "grafana") for path in (ROOT / "compose" / folder).iterdir()
     }
     assert files == {"alerts.yml", "moorage.json"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (package prometheus)")
+def test_prometheus_takes_the_rules():
+    rules = ROOT / "compose" / "prometheus" / "alerts.yml"
+    done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(RULES)} rules found" in done.stdout

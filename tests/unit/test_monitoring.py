@@ -15,7 +15,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from compose import listener, monitoring
-from compose.listener import listening, split_address
+from compose.listen_address import split_address
+from compose.listener import listening
 from compose.monitoring import LoopWatch, application, monitored
 from schemas.errors import Code, ServiceError
 from schemas.health import Check, Health

@@ -18,8 +18,11 @@ async def test_a_del_takes_the_pod_away_and_frees_its_address(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:
     async with node(path, allocator, host) as worker:
-        await worker.handlers.add(call())
-        await worker.handlers.delete(call("DEL", netns=""))
+        added, deleted = call(), call("DEL", netns="")
+        await worker.handlers.add(added)
+        (attachment_id,) = allocator.attachments
+        await worker.handlers.delete(deleted)
+        assert added.notes == deleted.notes == {"attachment_id": str(attachment_id)}
         assert allocator.attachments == {}, "answered before the DEL was"
         assert await rows(worker) == await owed(worker) == []
     assert host.endpoints == {}

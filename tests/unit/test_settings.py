@@ -52,3 +52,18 @@ def test_folders_that_are_no_absolute_paths_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setenv("MOORAGE_NETNS_FOLDERS", told)
     with pytest.raises(ServiceError, match="netns_folders"):
         read_settings()
+
+
+@pytest.mark.parametrize("told", ["127.0.0.1:9464", "[::1]:9464", "0.0.0.0:0"])
+def test_monitoring_is_where_it_was_told_to_be_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, told: str):
+    monkeypatch.delenv("MOORAGE_MONITORING", raising=False)
+    assert read_settings().monitoring is None
+    monkeypatch.setenv("MOORAGE_MONITORING", told)
+    assert read_settings().monitoring == told
+
+
+@pytest.mark.parametrize("told", ["9464", ":9464", "localhost", "127.0.0.1:70000"])
+def test_what_is_no_address_for_monitoring_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, told: str):
+    monkeypatch.setenv("MOORAGE_MONITORING", told)
+    with pytest.raises(ServiceError, match=r"monitoring.*(HOST:PORT, such as|highest is 65535)"):
+        read_settings()
