@@ -8,9 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from allocator.store.survey import PoolCount
+from allocator.store.survey import WITHHELD, PoolCount
 from allocator.survey import Counts, Survey
-from schemas.address import AllocationState
 from schemas.health import Health
 from schemas.network import NetworkState, RolloutState
 from schemas.node import NodeState
@@ -47,7 +46,7 @@ class SurveyMetrics(Collector):
         )
         if (counts := survey.counts) is not None:
             yield from _of_counts(counts)
-            yield from _of_pools(counts.pools, survey.states or {})
+            yield from _of_pools(counts.pools, survey.withheld or {})
 
 
 def _of_counts(counts: Counts) -> Iterable[Metric]:
@@ -76,14 +75,14 @@ def _of_counts(counts: Counts) -> Iterable[Metric]:
     )
 
 
-def _of_pools(pools: Sequence[PoolCount], states: Mapping[tuple[int, str], int]) -> Iterable[Metric]:
+def _of_pools(pools: Sequence[PoolCount], withheld: Mapping[tuple[int, str], int]) -> Iterable[Metric]:
     labels = ("network", "pool", "family")
     total = GaugeMetricFamily("moorage_pool_addresses", "Addresses of a pool, used or not.", labels=labels)
     used = GaugeMetricFamily(
         "moorage_pool_used_addresses", "Addresses of a pool that are not free.", labels=labels
     )
     addresses = GaugeMetricFamily(
-        "moorage_addresses", "Addresses that were ever used.", labels=("network", "pool", "state")
+        "moorage_addresses", "Addresses of a pool by state.", labels=("network", "pool", "state")
     )
     sizes: Counter[tuple[str, str, str]] = Counter()
     uses: Counter[tuple[str, str, str]] = Counter()
@@ -93,12 +92,18 @@ def _of_pools(pools: Sequence[PoolCount], states: Mapping[tuple[int, str], int])
         name = names.get(pool.pool_id, (OTHERS, OTHERS))
         sizes[*name, str(pool.family)] += pool.total
         uses[*name, str(pool.family)] += pool.used
+        counted[*name, "free"] += pool.total - pool.used
+        counted[*name, "attached"] += pool.used
     for pool_id in {pool.pool_id for pool in pools}:
-        for state in get_args(AllocationState):
-            counted[*names.get(pool_id, (OTHERS, OTHERS)), state] += states.get((pool_id, state), 0)
+        name = names.get(pool_id, (OTHERS, OTHERS))
+        for state in WITHHELD:
+            number = withheld.get((pool_id, state), 0)
+            counted[*name, state] += number
+            counted[*name, "attached"] -= number
     for family, values in ((total, sizes), (used, uses), (addresses, counted)):
         for labelled, value in values.items():
-            family.add_metric(labelled, value)
+            # Counters and index are read at different times: where much happens they may differ.
+            family.add_metric(labelled, max(0, value))
     yield from (total, used, addresses)
 
 

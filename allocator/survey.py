@@ -1,13 +1,14 @@
 """What the database says of itself every few seconds: whether it takes writes, and how much there is.
 
 Its answers are kept, so that whoever looks at them waits for nothing. What a look costs bounds how often
-there is one. To count addresses is to walk an index, so where there are a million it is done less often.
+there is one. To count the addresses that wait is to walk an index: where they are many it is done less often.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -53,7 +54,7 @@ class Survey:
         self._database = database
         self._now = now
         self._answered_at = now()
-        self._count_at = self._states_at = self._counted_at = float("-inf")
+        self._count_at = self._withheld_at = self._counted_at = float("-inf")
         self.problem: str | None = "it was not asked yet"
         """Why the database did not answer the last time."""
         self.paused = False
@@ -65,7 +66,8 @@ class Survey:
         """Whether the schema is older than this code needs."""
         self.counts: Counts | None = None
         """None while the database is away: numbers of an hour ago mislead."""
-        self.states: Mapping[tuple[int, str], int] | None = None
+        self.withheld: Mapping[tuple[int, str], int] | None = None
+        """As `store.survey.withheld`, of all pools."""
         self.took_s: dict[str, float] = {"counts": 0.0, "addresses": 0.0}
         """How long the last counts took, in seconds."""
 
@@ -104,14 +106,14 @@ class Survey:
         self._answered_at, self.problem = self._now(), None
 
     def _lost(self, why: str) -> None:
-        self.problem, self.counts, self.states = why, None, None
-        self._count_at = self._states_at = float("-inf")
+        self.problem, self.counts, self.withheld = why, None, None
+        self._count_at = self._withheld_at = float("-inf")
 
     def count(self) -> None:
         """See how much there is, where that is due. Blocks, for a thread.
 
-        Tried once: a server that was too slow is asked again later. Addresses are counted apart, which takes
-        longer than all the rest.
+        Tried once: a server that was too slow is asked again later. Addresses that wait are counted apart:
+        that may take longer than all the rest.
         """
         if self.away is not None or self.outdated:
             return
@@ -121,15 +123,16 @@ class Survey:
                 self.counts = self._database.attempt(_counts)
                 self._count_at = self._after(begun, "counts")
             begun = self._now()
-            if begun >= self._states_at:
-                self.states = self._database.attempt(survey.states)
-                self._states_at = self._after(begun, "addresses")
+            if begun >= self._withheld_at and self.counts is not None:
+                pool_ids = sorted({pool.pool_id for pool in self.counts.pools})
+                self.withheld = self._database.attempt(partial(survey.withheld, pool_ids=pool_ids))
+                self._withheld_at = self._after(begun, "addresses")
             self._counted_at = self._now()
         except (DBAPIError, PoolTimeout, Unavailable) as error:
             log.warning("how much there is cannot be counted", reason=str(getattr(error, "orig", error)))
-            self._states_at = self._now() + _COUNT_S
+            self._withheld_at = self._now() + _COUNT_S
             if self._now() - self._counted_at > _STALE_S:
-                self.counts = self.states = None
+                self.counts = self.withheld = None
 
     def _after(self, begun: float, what: str) -> float:
         """Note what a count cost that began then; when it may be made again."""

@@ -25,7 +25,7 @@ def survey(**told: Any) -> Survey:
     """A survey whose last answers were good, and as `told`."""
     found = Survey(cast("Database", None))
     found.problem, found.revision, found._answered_at = None, found.known, found._now()
-    found.counts, found.states = Counts(pools=(POOL,)), {(1, "attached"): 4}
+    found.counts, found.withheld = Counts(pools=(POOL,)), {(1, "waiting"): 1}
     for name, value in told.items():
         setattr(found, name, value)
     return found

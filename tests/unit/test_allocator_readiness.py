@@ -172,7 +172,7 @@ def test_nothing_is_counted_while_the_database_is_away_and_old_numbers_are_forgo
     made.look()
     asked = database.asked
     made.count()
-    assert (made.counts, made.states, database.asked) == (None, None, asked)
+    assert (made.counts, made.withheld, database.asked) == (None, None, asked)
 
 
 def told(made: Survey, ready: Health | None = None) -> dict[str, float]:
@@ -192,7 +192,9 @@ def test_while_the_database_is_away_nothing_is_told_of_what_it_holds():
 
 def test_states_without_anything_in_them_are_told_as_none():
     numbers = told(survey())
-    assert numbers["moorage_addresses['attached', 'prod', 'web']"] == 4
+    assert numbers["moorage_addresses['attached', 'prod', 'web']"] == 3
+    assert numbers["moorage_addresses['prod', 'waiting', 'web']"] == 1
+    assert numbers["moorage_addresses['free', 'prod', 'web']"] == 6
     assert numbers["moorage_addresses['prod', 'quarantined', 'web']"] == 0
     assert numbers["moorage_nodes['lost']"] == 0
 
@@ -200,14 +202,14 @@ def test_states_without_anything_in_them_are_told_as_none():
 def test_however_many_pools_there_are_the_samples_are_bounded_and_nothing_is_left_out():
     pools = [PoolCount("n", f"p{number}", number, 4, 100, number % 100) for number in range(3 * MOST_POOLS)]
     numbers = told(
-        survey(counts=Counts(pools=pools), states={(number, "attached"): 1 for number in range(99)})
+        survey(counts=Counts(pools=pools), withheld={(number, "waiting"): 1 for number in range(1, 99)})
     )
     used = {name: value for name, value in numbers.items() if name.startswith("moorage_pool_used_addresses")}
     assert len(used) == MOST_POOLS + 1
     assert sum(used.values()) == sum(pool.used for pool in pools)
     assert used[f"moorage_pool_used_addresses['{OTHERS}', '{OTHERS}', '4']"] > 0
     assert any("p99'" in name for name in used), "the fullest are told one by one"
-    attached = [
-        value for name, value in numbers.items() if "attached" in name and "moorage_addresses" in name
-    ]
-    assert sum(attached) == 99
+    by_state = [value for name, value in numbers.items() if name.startswith("moorage_addresses")]
+    assert sum(by_state) == sum(pool.total for pool in pools)
+    waiting = [value for name, value in numbers.items() if "'waiting'" in name]
+    assert sum(waiting) == 98
