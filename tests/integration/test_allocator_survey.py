@@ -51,6 +51,17 @@ def test_pools_have_as_many_addresses_as_the_allocator_says(asked: Asked):
     }
 
 
+def test_a_pool_that_is_larger_than_a_64_is_counted_to_the_last_address(engine: Engine):
+    asked = Asked(engine)
+    asked.network("prod", "fd00:2::/48")
+    counts = surveyed(asked).counts
+    assert counts is not None
+    (pool,) = counts.pools
+    (said,) = asked.reply(PoolList(network="prod")).pools
+    assert pool.total == said.total
+    assert pool.total > 2**79
+
+
 def test_addresses_that_wait_or_are_quarantined_are_told_apart(asked: Asked):
     asked.pool("web", "10.1.0.10-10.1.0.19", "fd00:1::10-fd00:1::1f")
     for number in range(3):
