@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from broker.dead_letters.headers import REPLAY
 from broker.frames import Arrived
 from broker.message_ids import sent_at
 from broker.metrics import Served, known_request, outcome_of
@@ -56,6 +57,8 @@ class Telling:
 
     def _sent(self, message: Arrived, arrived: float) -> float:
         user, said = message.user_id or "", sent_at(message.message_id, message.timestamp)
+        if REPLAY in message.headers:
+            said = None  # the id is that of the letter: how long that lay among the dead is no latency
         if said is not None and message.routing_key == HEARTBEAT:
             self._clocks.heartbeat(user, said, arrived)
         return self._clocks.sent(user, said, arrived)

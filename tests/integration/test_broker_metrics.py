@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from broker import topology
 from broker.consumer import Delivery, Dropped, Outcome, QueuePlan, Refused, Unavailable, consume
+from broker.dead_letters.headers import REPLAY
 from broker.depths import Depths
 from broker.metrics import Asked, Served
 from broker.rpc import rpc_client
@@ -144,6 +145,17 @@ async def test_a_latency_is_never_less_than_what_was_measured_here(broker: Broke
         await until(lambda: value(registry, count, request="address.release") == 1)
         took = value(registry, "moorage_request_seconds_sum", request="address.release") or 0
         assert 0.1 < took <= time.monotonic() - begun
+
+
+async def test_a_replay_has_not_waited_since_it_was_first_sent(broker: Broker) -> None:
+    old = f"{int((time.time() - 86400) * 1000):012x}7{uuid4().hex[13:]}"
+    headers = {"schema_version": 1, REPLAY: "run"}
+    async with hand(broker.operator) as sender, counting(broker, Script()) as registry:
+        await sender.publish(release(), answer_to=REPLY, message_id=old, headers=headers)
+        await sender.answer()
+        count = "moorage_request_seconds_count"
+        await until(lambda: value(registry, count, request="address.release") == 1)
+        assert (value(registry, "moorage_request_seconds_sum", request="address.release") or 0) < 600
 
 
 async def test_a_heartbeat_tells_how_wrong_its_senders_clock_is(broker: Broker) -> None:
