@@ -107,6 +107,9 @@ class Served:
         self._now = now
         # What labels() finds out each time.
         self._counted: dict[tuple[str, str], Counter] = {}
+        failed = _OUTCOMES[Failed]
+        for name in (*REQUESTS, UNKNOWN):  # an increase from nothing is none that Prometheus sees
+            self._counted[name, failed] = self._requests.labels(name, failed)
         self._timed: dict[str, Histogram] = {}
         registry.register(_Consumers(self.consumers, now))
 

@@ -60,7 +60,7 @@ def settled(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
         (sample.labels["request"], sample.labels["outcome"]): sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if sample.name == "moorage_requests_total"
+        if sample.name == "moorage_requests_total" and sample.value
     }
 
 
