@@ -38,9 +38,8 @@ class Survey:
             await asyncio.sleep(_EVERY_S)
 
     async def look(self) -> None:
-        """Count, and see that the journal can be written."""
+        """Count. Whether the journal can be written, each heartbeat finds out."""
         try:
-            await self._journal.probe()
             self.counts = await self._journal.run(_counted)
         except ServiceError as error:
             self.counts = None

@@ -1,6 +1,5 @@
 """What a node worker says of its readiness, and what it counts."""
 
-import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,32 +82,6 @@ def test_calls_are_counted_by_verb_and_code_and_what_is_no_verb_is_unknown():
         if sample.name == "moorage_cni_calls_total"
     }
     assert counted == {("ADD", "0"), ("ADD", "11"), ("DEL", "0"), ("unknown", "6"), ("unknown", "4")}
-
-
-def full(connection: sqlite3.Connection) -> None:
-    raise sqlite3.OperationalError("database or disk is full")
-
-
-async def test_a_journal_that_was_not_written_is_told_of_until_it_is_written_again(tmp_path: Path):
-    with Journal(tmp_path / "journal.sqlite") as journal:
-        journal.check()
-        with pytest.raises(ServiceError):
-            await journal.run(full)
-        with pytest.raises(ServiceError, match="disk is full"):
-            journal.check()
-        await journal.probe()
-        journal.check()
-
-
-async def test_a_probe_writes_to_the_disk_and_changes_nothing(tmp_path: Path):
-    path = tmp_path / "journal.sqlite"
-    written = tmp_path / "journal.sqlite-wal"
-    with Journal(path) as journal:
-        before = written.stat().st_size
-        await journal.probe()
-        assert written.stat().st_size > before
-    with Journal(path) as journal:
-        assert journal.is_new
 
 
 async def test_the_journal_is_counted(tmp_path: Path):
