@@ -42,8 +42,8 @@ class RunningNode:
     host: Host
     socket: Path
     process: Child
-    monitoring: str
-    """HOST:PORT of its metrics and health."""
+    monitoring: str | None = None
+    """HOST:PORT of its metrics and health, if it tells of them."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Stack:
     servers: Servers
     console_url: str = field(repr=False)
     allocator: Child
-    allocator_monitoring: str
-    """HOST:PORT of its metrics and health."""
     nodes: tuple[RunningNode, ...]
+    allocator_monitoring: str | None = None
+    """HOST:PORT of its metrics and health, if it tells of them."""
 
     def check(self) -> None:
         """Raise `internal`, with the end of its log, if one of our own processes has ended."""
@@ -94,7 +94,7 @@ def running_stack(
             for host, address in zip(hosts, monitoring[1:], strict=True)
         )
         console = provisioning.enroll_client(servers.management_url, "local", "operator", rotate=True)
-        stack = Stack(state_dir, servers, console.amqp_url, allocator, monitoring[0], nodes)
+        stack = Stack(state_dir, servers, console.amqp_url, allocator, nodes, monitoring[0])
         _write_env(stack)
         yield stack
 

@@ -61,11 +61,11 @@ def readiness(address: str) -> tuple[int, Health]:
 
 
 def allocator(machine: Machine) -> str:
-    return machine.stack.allocator_monitoring
+    return machine.stack.allocator_monitoring or ""
 
 
 def node(machine: Machine) -> str:
-    return machine.stack.nodes[0].monitoring
+    return machine.stack.nodes[0].monitoring or ""
 
 
 def ready(machine: Machine) -> bool:
