@@ -187,6 +187,11 @@ class Sync:
             )
         return _not_ready(name, f"version {version} has not arrived yet")
 
+    @property
+    def refused(self) -> list[str]:
+        """The networks that could not be made or removed here, by name."""
+        return sorted(self._refused)
+
     def check_fetched(self) -> None:
         """Raise ServiceError `unavailable` until the allocator has said which networks there are to be."""
         if self._present is None:

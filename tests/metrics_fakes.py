@@ -37,7 +37,7 @@ def watched(**parts: Any) -> Watched:
     made = {
         "pulse": SimpleNamespace(check=fine, answered_ago=1.5),
         "gate": SimpleNamespace(check=fine),
-        "sync": SimpleNamespace(check_fetched=fine, mends=0),
+        "sync": SimpleNamespace(check_fetched=fine, mends=0, refused=[]),
         "journal": SimpleNamespace(check=fine),
         "reconcile": SimpleNamespace(stale=0, unknown=0),
         "vanished": SimpleNamespace(released=0),

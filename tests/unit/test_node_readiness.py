@@ -46,13 +46,23 @@ def test_it_is_ready_when_all_is_well():
 )
 def test_what_is_missing_is_named_with_what_to_do(part: str, method: str, name: str):
     made, registry = metrics()
-    broken = SimpleNamespace(answered_ago=1.0, mends=0)
+    broken = SimpleNamespace(answered_ago=1.0, mends=0, refused=[])
     setattr(broken, method, refusing)
     made.watch(watched(**{part: broken}))
     (check,) = [check for check in made.ready().checks if not check.ok]
     assert (check.name, check.message) == (name, "it is not there: bring it back")
     assert registry.get_sample_value("moorage_node_ready") == 0
     assert registry.get_sample_value("moorage_journal_writable") == (part != "journal")
+
+
+def test_networks_in_error_are_told_of_and_pods_of_others_are_attached():
+    made, _ = metrics()
+    networks = [f"net-{number}" for number in range(7)]
+    made.watch(watched(sync=SimpleNamespace(check_fetched=lambda: None, mends=0, refused=networks)))
+    health = made.ready()
+    assert health.ok
+    (message,) = {check.message for check in health.checks} - {""}
+    assert message.startswith("in error here: net-0, net-1, net-2, net-3, net-4 and others.")
 
 
 def test_without_a_journal_nothing_is_told_of_what_it_holds():
