@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from compose.up import Stopped
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -77,6 +79,8 @@ class Ledger:
         """An exception inside ends here as a violation: nothing may pass for checked that was not."""
         try:
             yield
+        except Stopped:
+            raise
         except Exception as error:
             self.note("failed", what=what, traceback=traceback.format_exc())
             self.violated(Violation("the soak itself failed", f"{what}: {type(error).__name__}: {error}"))
