@@ -1,6 +1,6 @@
 """What a soak will do and when, made of its seed alone before anything runs. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -108,7 +108,10 @@ class OperatorStep:
 
 Step = PodStep | Kill | Cut | OperatorStep
 
-_PODS_APART_S = 0.45
+_PODS_APART_S = 0.6
+_AROUND_A_FAULT = 5
+"""How many steps begin a moment before each fault: alone, a call of 20 ms would hardly ever meet one."""
+_MOMENT_S = (-0.08, 0.02)
 _FAULTS_APART_S = 5.0
 _ERRANDS_APART_S = 4.0
 _SHIM_KILLED = 0.06
@@ -123,7 +126,9 @@ _REST_S = {DATABASE: 20.0, BROKER: 40.0}
 def plan(seed: int, seconds: float) -> list[Step]:
     """All steps in the order of their times: the same for the same arguments."""
     random = Random(seed)
-    steps: list[Step] = [*_pods(random, seconds), *_faults(random, seconds), *_errands(random, seconds)]
+    faults = list(_faults(random, seconds))
+    times = [*_times(random, 3.0, seconds, _PODS_APART_S), *_around(random, faults)]
+    steps: list[Step] = [*faults, *_pods(random, sorted(times)), *_errands(random, seconds)]
     return sorted(steps, key=lambda step: step.at_s)
 
 
@@ -133,14 +138,20 @@ def _times(random: Random, since: float, until: float, apart_s: float) -> Iterat
         yield at
 
 
-def _pods(random: Random, seconds: float) -> Iterator[PodStep]:
+def _around(random: Random, faults: Iterable[Kill | Cut]) -> Iterator[float]:
+    for fault in faults:
+        for _ in range(_AROUND_A_FAULT):
+            yield fault.at_s + random.uniform(*_MOMENT_S)
+
+
+def _pods(random: Random, times: Iterable[float]) -> Iterator[PodStep]:
     """Every slot begins at once; each step is one that its pod's whereabouts allow."""
     where: dict[Slot, str | None] = dict.fromkeys(SLOTS)
     generations = dict.fromkeys(SLOTS, 0)
     for slot in SLOTS:
         where[slot] = random.choice(NODES)
         yield PodStep(random.uniform(0, 3), slot, Verb.START, where[slot] or "", 0)
-    for at in _times(random, 3.0, seconds, _PODS_APART_S):
+    for at in times:
         slot = random.choice(SLOTS)
         here = where[slot]
         verb, node = _verb(random, here)
@@ -174,7 +185,7 @@ def _soon(random: Random, most_s: float) -> float | None:
 
 def _faults(random: Random, seconds: float) -> Iterator[Kill | Cut]:
     busy_until = dict.fromkeys(_KILLS, 0.0)
-    for at in _times(random, min(QUIET_S, seconds / 3), seconds, _FAULTS_APART_S):
+    for at in _times(random, min(QUIET_S, seconds / 3), seconds - 1, _FAULTS_APART_S):
         if random.random() < _CUTS:
             target = random.choice(PROCESSES)
             server = random.choice([BROKER, DATABASE]) if target in ALLOCATORS else BROKER

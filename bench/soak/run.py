@@ -4,6 +4,7 @@ import random
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(
     """Pods come, move and go while everything is killed at random; exit status 1 for a violation."""
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     configure_logging("critical", "text")
+    # aio-pika forgets one of its own when a broker goes while it connects.
+    warnings.filterwarnings("ignore", "coroutine 'Connection.close' was never awaited")
     console = Console() if Console().is_terminal else Console(width=_PIPE_WIDTH)
     console.print(f"a soak of {minutes:g} minutes; to repeat it: make soak MINUTES={minutes:g} SEED={seed}")
     folder = _folder(evidence, seed)
