@@ -64,6 +64,8 @@ def main(
             run(place, shim.absolute(), ledger, folder, seed=seed, seconds=minutes * 60, show=show)
     except Stopped:
         console.print("stopped: nothing is judged")
+        if not ledger.violations:
+            shutil.rmtree(folder)
         raise typer.Exit(1) from None
     finally:
         ledger.close()

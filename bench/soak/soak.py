@@ -137,6 +137,7 @@ def run(
                 _through(soak, steps, seconds)
         finally:
             soak.watcher.stop()
+            ledger.note("watched", rounds=soak.watcher.rounds)
             if ledger.violations:
                 evidence.keep_processes(folder, made)
 

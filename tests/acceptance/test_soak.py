@@ -12,6 +12,12 @@ from bench.soak.soak import run
 SEED, SECONDS = 6, 60.0
 
 
+@pytest.fixture(autouse=True)
+def _asked_for(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("markexpr") != "soak":
+        pytest.skip("takes minutes: pytest -m soak runs it, and make soak a longer one")
+
+
 @pytest.mark.soak
 @pytest.mark.acceptance
 @pytest.mark.netns
