@@ -1,10 +1,12 @@
-"""Kills processes and starts them again, and cuts connections, as the plan says."""
+"""Kills processes and starts them again, stops them for a while and cuts connections, as the plan says."""
 
+import os
+import signal
 import threading
 
 from bench.soak.actor import Actor
 from bench.soak.ledger import Ledger, Violation
-from bench.soak.plan import Cut, Kill
+from bench.soak.plan import Cut, Fault, Freeze, Kill
 from bench.soak.world import Target, World
 
 _TAIL = 15
@@ -18,7 +20,7 @@ class Faults:
         self._actors = {name: Actor(f"fault {name}", ledger) for name in world.targets}
         self._over = threading.Event()
 
-    def give(self, step: Kill | Cut) -> None:
+    def give(self, step: Fault) -> None:
         """Have it carried out at once, or as soon as the process runs again."""
         self._actors[step.target].give(lambda: self._carry_out(step))
 
@@ -32,20 +34,38 @@ class Faults:
         for target in self._world.targets.values():
             self._check(target)
 
-    def _carry_out(self, step: Kill | Cut) -> None:
+    def _carry_out(self, step: Fault) -> None:
         if self._over.is_set():
             return  # a server took so long to start that its next turn never came
         target = self._world.targets[step.target]
         self._check(target)
-        if isinstance(step, Cut):
-            self._ledger.cut(step.target, step.server)
-            self._world.cut(step.target, step.server)
-            return
-        self._ledger.killed(step.target, down_s=round(step.down_s, 3))
+        match step:
+            case Cut():
+                self._ledger.cut(step.target, step.server)
+                self._world.cut(step.target, step.server)
+            case Freeze():
+                self._freeze(target, step.for_s)
+            case Kill():
+                self._kill(target, step.down_s)
+
+    def _kill(self, target: Target, down_s: float) -> None:
+        self._ledger.killed(target.name, down_s=round(down_s, 3))
         target.victim.kill()
-        self._over.wait(step.down_s)
+        self._over.wait(down_s)
         target.victim.start()
-        self._ledger.note("started", what=step.target)
+        self._ledger.note("started", what=target.name)
+
+    def _freeze(self, target: Target, for_s: float) -> None:
+        self._ledger.note("frozen", what=target.name, for_s=round(for_s, 3))
+        pids = target.pids()
+        try:
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            self._over.wait(for_s)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        self._ledger.note("goes on", what=target.name)
 
     def _check(self, target: Target) -> None:
         if not target.runs:

@@ -88,6 +88,15 @@ class Cut:
     server: str
 
 
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """A process stands still for `for_s` seconds, and then goes on as if nothing had happened."""
+
+    at_s: float
+    target: str
+    for_s: float
+
+
 class Errand(StrEnum):
     """What an operator asks for, and some time later takes back."""
 
@@ -106,7 +115,8 @@ class OperatorStep:
     stands_s: float
 
 
-Step = PodStep | Kill | Cut | OperatorStep
+Fault = Kill | Cut | Freeze
+Step = PodStep | Fault | OperatorStep
 
 _PODS_APART_S = 0.6
 _AROUND_A_FAULT = 5
@@ -116,7 +126,9 @@ _FAULTS_APART_S = 5.0
 _ERRANDS_APART_S = 4.0
 _SHIM_KILLED = 0.06
 _LATE_DEL = 0.3
-_CUTS = 0.25
+_CUTS, _FREEZES = 0.25, 0.1
+_FROZEN_S = 15.0
+"""Long enough for connections to be given up at the other end."""
 _KILLS = {**dict.fromkeys(ALLOCATORS, 3), **dict.fromkeys(NODES, 3), DATABASE: 3, BROKER: 2}
 _DOWN_S = {DATABASE: 4.0, BROKER: 3.0}
 _REST_S = {DATABASE: 20.0, BROKER: 40.0}
@@ -138,7 +150,7 @@ def _times(random: Random, since: float, until: float, apart_s: float) -> Iterat
         yield at
 
 
-def _around(random: Random, faults: Iterable[Kill | Cut]) -> Iterator[float]:
+def _around(random: Random, faults: Iterable[Fault]) -> Iterator[float]:
     for fault in faults:
         for _ in range(_AROUND_A_FAULT):
             yield fault.at_s + random.uniform(*_MOMENT_S)
@@ -183,13 +195,17 @@ def _soon(random: Random, most_s: float) -> float | None:
     return after if chosen else None
 
 
-def _faults(random: Random, seconds: float) -> Iterator[Kill | Cut]:
+def _faults(random: Random, seconds: float) -> Iterator[Fault]:
     busy_until = dict.fromkeys(_KILLS, 0.0)
     for at in _times(random, min(QUIET_S, seconds / 3), seconds - 1, _FAULTS_APART_S):
-        if random.random() < _CUTS:
+        chosen = random.random()
+        if chosen < _CUTS:
             target = random.choice(PROCESSES)
             server = random.choice([BROKER, DATABASE]) if target in ALLOCATORS else BROKER
             yield Cut(at, target, server)
+            continue
+        if chosen < _CUTS + _FREEZES:
+            yield Freeze(at, random.choice([*PROCESSES, DATABASE]), random.uniform(0.2, _FROZEN_S))
             continue
         (target,) = random.choices(list(_KILLS), list(_KILLS.values()))
         down_s = random.uniform(0, _DOWN_S.get(target, 7.0))

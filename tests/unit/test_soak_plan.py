@@ -8,6 +8,7 @@ from bench.soak.plan import (
     QUIET_S,
     SLOTS,
     Cut,
+    Freeze,
     Kill,
     OperatorStep,
     PodStep,
@@ -56,6 +57,7 @@ def test_everything_that_may_happen_happens_in_half_an_hour() -> None:
     assert any(step.kill_del_s is not None for step in pods)
     assert any(step.late_del_s is not None for step in pods)
     assert set(kills) == {"allocator-1", "allocator-2", "node-1", "node-2", "node-3", "rabbitmq", "mariadb"}
+    assert any(isinstance(step, Freeze) for step in steps)
     assert {step.server for step in steps if isinstance(step, Cut)} == {"rabbitmq", "mariadb"}
     assert len({step.errand for step in steps if isinstance(step, OperatorStep)}) == 3
 
