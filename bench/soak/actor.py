@@ -16,6 +16,7 @@ class Actor:
         self._given: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._busy = False
+        self._done = 0
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def give(self, work: Callable[[], None]) -> None:
@@ -25,9 +26,13 @@ class Actor:
             self._changed.notify_all()
 
     def wait(self, limit_s: float) -> bool:
-        """Whether everything is done, within `limit_s` seconds."""
+        """Whether everything gets done, each thing within `limit_s` seconds of now or the last one."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._given and not self._busy, limit_s)
+            while self._given or self._busy:
+                done = self._done
+                if not self._changed.wait_for(lambda: self._done > done, limit_s):  # noqa: B023
+                    return False
+            return True
 
     def _run(self) -> None:
         while True:
@@ -38,4 +43,5 @@ class Actor:
                 work()
             with self._changed:
                 self._busy = False
+                self._done += 1
                 self._changed.notify_all()

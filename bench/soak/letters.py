@@ -26,9 +26,10 @@ def dead_letters(world: World) -> list[Violation]:
         trust_env=False,
     )
     answer.raise_for_status()
-    return [_violation(letter) for letter in answer.json()]
+    return [violation_of(letter) for letter in answer.json()]
 
 
-def _violation(letter: dict[str, Any]) -> Violation:
+def violation_of(letter: dict[str, Any]) -> Violation:
+    """What it comes to: its body, and its headers, which have the reason."""
     headers = letter["properties"].get("headers", {})
     return Violation("a dead letter", f"{letter.get('payload')}; headers {headers}")

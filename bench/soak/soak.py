@@ -20,7 +20,9 @@ from bench.soak.watcher import Watcher
 from bench.soak.world import PINNED_POOLS, World, world
 
 GRACE_S = 240.0
-"""How long it may take until all is well again: a pod that is gone without a DEL is missed for a minute."""
+"""How long a step may take once nothing is killed any more, and how long it may take until all agree: a pod
+that is gone without a DEL is missed for a minute.
+"""
 
 _LOOK_S = 1.0
 _TICK_S = 0.2
@@ -69,10 +71,7 @@ class Soak:
         begun = time.monotonic()
         if not self.faults.over(GRACE_S):
             self.ledger.violated(Violation("a process did not come up again", "see its log"))
-        for name, actor in self.actors.items():
-            self.show("recovering", time.monotonic() - begun)
-            if not actor.wait(max(1.0, begun + GRACE_S - time.monotonic())):
-                self.ledger.violated(Violation("a step was never finished", self.slots[name].doing))
+        self._finish("recovering", begun)
         self.operator.finish()
 
     def agree(self, phase: str) -> None:
@@ -101,10 +100,16 @@ class Soak:
         """DEL for every pod that is left."""
         for name, slot in self.slots.items():
             self.actors[name].give(slot.end)
-        begun = time.monotonic()
+        self._finish("ending pods", time.monotonic())
+
+    def _finish(self, phase: str, begun: float) -> None:
+        """Until every step is done. Where one is not in time, others are hardly waited for."""
+        limit_s = GRACE_S
         for name, actor in self.actors.items():
-            if not actor.wait(max(1.0, begun + GRACE_S - time.monotonic())):
+            self.show(phase, time.monotonic() - begun)
+            if not actor.wait(limit_s):
                 self.ledger.violated(Violation("a step was never finished", self.slots[name].doing))
+                limit_s = 1.0
 
     def judge(self) -> None:
         """What history and the dead letters tell."""
