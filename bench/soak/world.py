@@ -125,9 +125,16 @@ def world(machine: Machine) -> Iterator[World]:
             DATABASE, database, lambda: database.pids, 1, logs / "mariadb" / "mariadb.log"
         )
         made = World(machine, place, database_url, targets, nodes)
-        wait_for_nodes(place.operator, NODES, lambda: None)
+        wait_for_nodes(place.operator, NODES, lambda: _check(children))
         _make_networks(place.operator)
         yield made
+
+
+def _check(children: Sequence[Child]) -> None:
+    """Raise RuntimeError, with the end of its log, for one that has ended: nothing was killed yet."""
+    for child in children:
+        if child.pid is None:
+            raise RuntimeError("\n".join([f"the {child.name} ended by itself:", *child.tail()]))
 
 
 def _node(state_dir: Path, host: Host) -> Node:
