@@ -16,6 +16,7 @@ UV := $(BUILD)/uv
 UV_VERSION := 0.13.9
 MAX_LINES := 400
 NODES ?= 2
+MINUTES ?= 10
 VM_TESTS := tests/vm $(addprefix tests/integration/test_node_,drivers.py probe.py bridge.py endpoint.py batch.py)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -31,7 +32,7 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test chaos test-vm bench check static sizes shim lock clean packages plugins test-packages \
+.PHONY: help demo up test chaos test-vm bench soak check static sizes shim lock clean packages plugins test-packages \
 	vm-packages chaos-packages
 
 help: ## show this list
@@ -60,6 +61,9 @@ test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in
 
 bench: $(RUNTIME) $(SHIM) | plugins ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
+
+soak: $(RUNTIME) $(SHIM) ## pods come, move and go while all is killed at random: MINUTES=10, SEED=n to repeat one
+	@$(BIN)/python -m bench.soak.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: static ## ruff, mypy, import-linter, file sizes and unit tests; under a minute
 	@$(BIN)/pytest -q -n auto tests/unit

@@ -35,13 +35,17 @@ class Figure:
         return f"at most {self.at_most:g}" if self.at_most is not None else ""
 
 
-def merge(measured: Mapping[str, float], conditions: Mapping[str, Any], file: Path = FILE) -> None:
-    """Write `measured` into the file; figures measured at another time stay, each with its own date."""
+def merge(measured: Mapping[str, float], conditions: Mapping[str, Any] | None, file: Path = FILE) -> None:
+    """Write `measured` into the file; figures measured at another time stay, each with its own date.
+
+    `conditions` are those of all figures of speed; None where `measured` has none of them.
+    """
     kept = json.loads(file.read_text()) if file.exists() else {"figures": {}, "measured_at": {}}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     kept["figures"] |= {name: shortened(value) for name, value in measured.items()}
     kept["measured_at"] |= dict.fromkeys(measured, now)
-    kept["conditions"] = {"date": now, **conditions}
+    if conditions is not None:
+        kept["conditions"] = {"date": now, **conditions}
     for part in ("figures", "measured_at"):
         kept[part] = dict(sorted(kept[part].items()))
     file.write_text(json.dumps(kept, indent=2) + "\n")
@@ -52,9 +56,9 @@ def shortened(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def table(figures: Iterable[Figure], measured: Mapping[str, float]) -> Table:
+def table(figures: Iterable[Figure], measured: Mapping[str, float], title: str = "make bench") -> Table:
     """What was measured, in the order of `figures`."""
-    shown = Table("name", "meaning", title="make bench", title_justify="left")
+    shown = Table("name", "meaning", title=title, title_justify="left")
     shown.add_column("figure", justify="right")
     shown.add_column("must reach")
     shown.add_column("held")

@@ -30,6 +30,7 @@ from schemas.fields import IPAddress, IPNetwork
 
 _IFF_UP = 1
 _IFF_LOOPBACK = 8
+_IFF_LOWER_UP = 1 << 16  # linux/if.h
 _EVERYBODY = "00:00:00:00:00:00"  # bridge(8): where frames go whose destination is not known
 _IFA_F_NODAD = 2  # linux/if_addr.h
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253  # linux/rtnetlink.h
@@ -65,7 +66,7 @@ class Link:
     """What the kernel says of a link.
 
     `master` is the index of the bridge that has it as a port, `lower` that of the link it is made on, if that
-    is in the same namespace: in another one the index is another link's.
+    is in the same namespace: in another one the index is another link's. Without `carrier` nothing passes.
     """
 
     index: int
@@ -77,6 +78,7 @@ class Link:
     master: int | None
     lower: int | None
     up: bool
+    carrier: bool
     loopback: bool
     forwarding: bool
 
@@ -361,6 +363,7 @@ def _link(message: Any) -> Link:
         master=message.get("master"),
         lower=message.get("link") if message.get("link_netnsid") is None else None,
         up=bool(message["flags"] & _IFF_UP),
+        carrier=bool(message["flags"] & _IFF_LOWER_UP),
         loopback=bool(message["flags"] & _IFF_LOOPBACK),
         forwarding=message.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_STATE")
         == _FORWARDING,
