@@ -64,7 +64,7 @@ async def test_a_network_that_cannot_be_mended_is_reported_and_its_return_too(
     async with node(path, allocator, host, ("sync", "reconcile", "reports"), repair_s=0.02):
         await until(lambda: [report.result for report in allocator.reports] == ["ready"])
         host.fail["ensure"] = ServiceError(Code.UPLINK_MISSING, "no interface eth1")
-        await until(lambda: [report.result for report in allocator.reports][-1] == "error")
+        await until(lambda: [report.result for report in allocator.reports][-1:] == ["error"])
         host.fail.clear()
         await until(lambda: [report.result for report in allocator.reports][-1] == "ready")
 
@@ -127,9 +127,9 @@ async def test_a_network_is_removed_as_soon_as_its_last_pod_is_gone(
         await worker.handlers.add(call())
         allocator.networks["prod"] = absent(version=2)
         worker.parts.sync.wake()
-        await until(lambda: [report.result for report in allocator.reports][-1] == "error")
+        await until(lambda: [report.result for report in allocator.reports][-1:] == ["error"])
         await worker.handlers.delete(call("DEL"))
-        await until(lambda: [report.result for report in allocator.reports][-1] == "removed")
+        await until(lambda: [report.result for report in allocator.reports][-1:] == ["removed"])
     assert host.networks == {}
 
 
@@ -142,12 +142,12 @@ async def test_a_network_whose_pods_the_allocator_ended_is_removed_at_once(
         await worker.handlers.add(call())
         allocator.networks["prod"] = absent(version=2)
         worker.parts.sync.wake()
-        await until(lambda: [report.result for report in allocator.reports][-1] == "error")
+        await until(lambda: [report.result for report in allocator.reports][-1:] == ["error"])
         (attachment,) = allocator.attachments
         allocator.attachments.clear()
         allocator.ended.add(attachment)
         worker.reconcile.wake()
-        await until(lambda: [report.result for report in allocator.reports][-1] == "removed")
+        await until(lambda: [report.result for report in allocator.reports][-1:] == ["removed"])
     assert (host.networks, host.endpoints) == ({}, {})
 
 
