@@ -126,10 +126,11 @@ async def test_a_business_no_that_nobody_awaits_is_kept_with_its_reason(broker: 
 
 async def test_a_replayed_letter_that_dies_again_is_counted_once_more(broker: Broker) -> None:
     script = Script(lambda _: Refused(NO))
-    async with hand(broker.node) as sender, consuming(broker, script):
+    async with hand(broker.node) as sender, hand(broker.operator) as operator, consuming(broker, script):
         await sender.publish(release())
         [first] = await take(broker, topology.DEAD, 1)
-        await sender.publish(release(), body=first.body, headers=dict(first.headers))
+        replayed = {**first.headers, "x-moorage-replay": "run 1"}
+        await operator.publish(release(), body=first.body, headers=replayed)
         [second] = await take(broker, topology.DEAD, 1)
     assert second.headers["x-moorage-deaths"] == 2
     assert second.headers["x-moorage-first-death"] == first.headers["x-moorage-first-death"]
