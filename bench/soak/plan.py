@@ -139,8 +139,9 @@ def plan(seed: int, seconds: float) -> list[Step]:
     """All steps in the order of their times: the same for the same arguments."""
     random = Random(seed)
     faults = list(_faults(random, seconds))
-    times = [*_times(random, 3.0, seconds, _PODS_APART_S), *_around(random, faults)]
-    steps: list[Step] = [*faults, *_pods(random, sorted(times)), *_errands(random, seconds)]
+    usual = ((at, "") for at in _times(random, 3.0, seconds, _PODS_APART_S))
+    moments = sorted([*usual, *_around(random, faults)])
+    steps: list[Step] = [*faults, *_pods(random, moments), *_errands(random, seconds)]
     return sorted(steps, key=lambda step: step.at_s)
 
 
@@ -150,21 +151,25 @@ def _times(random: Random, since: float, until: float, apart_s: float) -> Iterat
         yield at
 
 
-def _around(random: Random, faults: Iterable[Fault]) -> Iterator[float]:
+def _around(random: Random, faults: Iterable[Fault]) -> Iterator[tuple[float, str]]:
+    """When something happens to a pod because of a fault, and to whom it happens."""
     for fault in faults:
         for _ in range(_AROUND_A_FAULT):
-            yield fault.at_s + random.uniform(*_MOMENT_S)
+            yield fault.at_s + random.uniform(*_MOMENT_S), fault.target
 
 
-def _pods(random: Random, times: Iterable[float]) -> Iterator[PodStep]:
-    """Every slot begins at once; each step is one that its pod's whereabouts allow."""
+def _pods(random: Random, moments: Iterable[tuple[float, str]]) -> Iterator[PodStep]:
+    """Every slot begins at once; each step is one that its pod's whereabouts allow.
+
+    Where something happens to a node, it is a pod of that node, if there is one.
+    """
     where: dict[Slot, str | None] = dict.fromkeys(SLOTS)
     generations = dict.fromkeys(SLOTS, 0)
     for slot in SLOTS:
         where[slot] = random.choice(NODES)
         yield PodStep(random.uniform(0, 3), slot, Verb.START, where[slot] or "", 0)
-    for at in times:
-        slot = random.choice(SLOTS)
+    for at, target in moments:
+        slot = random.choice([slot for slot in SLOTS if where[slot] == target] or SLOTS)
         here = where[slot]
         verb, node = _verb(random, here)
         generations[slot] += 1
