@@ -14,7 +14,7 @@ from node_worker.reconcile import Reconcile
 from node_worker.session import Session
 from node_worker.sync import Sync
 from schemas.errors import Code, ServiceError
-from schemas.node import Heard, Heartbeat, NodeHeartbeat
+from schemas.node import Heartbeat, NodeHeartbeat
 
 _EVERY_S = 10.0
 _AGAIN_S = 2.0
@@ -108,8 +108,7 @@ class Pulse:
             self._unanswered(error)
             return
         self._clock.tell(answer.database_time)
-        if answer.digest and answer.epoch is not None:
-            self._session.heard = Heard(epoch=answer.epoch, at=answer.database_time)
+        self._session.hear(answer.epoch if answer.digest else None, answer.database_time)
         back = self._answered() or reconnected
         if answer.fenced:
             self._reconcile.fenced(request.session)

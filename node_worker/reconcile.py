@@ -172,6 +172,7 @@ class Reconcile:
         """Ask, and do what the answer says; which of the named attachments are unknown."""
         page = await ask_for(DesiredPage, self._ask, question, _SYNC_S)
         self._clock.tell(page.database_time)
+        self._session.hear(page.epoch, page.database_time)
         # One that is not held any more is being ended already, or asks for its addresses anew.
         over = named.keys() & set(page.stale)
         ending = [row for row in await self._journal.run(attachments.held) if row.attachment_id in over]

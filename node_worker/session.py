@@ -1,5 +1,6 @@
 """Which node this worker speaks for, and in which of its lives."""
 
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from schemas.node import Heard
@@ -12,7 +13,14 @@ class Session:
         self.node = node
         self._id = uuid4()
         self.heard: Heard | None = None
-        """Of the last heartbeat in which the allocator knew this node."""
+        """When the allocator last answered and knew this node."""
+
+    def hear(self, epoch: int | None, at: datetime) -> None:
+        """Note an answer of the allocator, from this epoch and time of its database; without one it counts
+        for nothing: the allocator does not know this session, or not any more.
+        """
+        if epoch is not None:
+            self.heard = Heard(epoch=epoch, at=at)
 
     @property
     def id(self) -> UUID:

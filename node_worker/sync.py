@@ -250,6 +250,7 @@ class Sync:
             )
             page = await ask_for(DesiredPage, self._ask, request, _SYNC_S)
             self._clock.tell(page.database_time)
+            self._session.hear(page.epoch, page.database_time)
             desired.extend(page.networks)
             if page.peers is not None:
                 peers = frozenset(page.peers)

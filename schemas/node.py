@@ -137,10 +137,12 @@ class DesiredPage(Page):
     those that neither the allocator nor its history knows: the node tells their details in its next sync.
     `leftover`: what the node does not have although the allocator thinks so; only told after a restore. The
     node releases each of these unless it has just begun with a new journal. `peers`: where the tunnels of
-    all nodes end, this one's too; told with the first page where a network has tunnels, else None.
+    all nodes end, this one's too; told with the first page where a network has tunnels, else None. `epoch`
+    is the database's, unless this session of the node was fenced.
     """
 
     database_time: Time
+    epoch: int | None = None
     networks: tuple[DesiredNetwork, ...]
     stale: tuple[UUID, ...] = ()
     unknown: tuple[UUID, ...] = ()

@@ -198,6 +198,7 @@ class FakeAllocator:
         shown = names[: min(self.page_size, request.limit)]
         return DesiredPage(
             database_time=DATABASE_TIME,
+            epoch=self.epoch if request.session not in self.fenced else None,
             networks=tuple(self.networks[name] for name in shown),
             next=shown[-1] if len(names) > len(shown) else None,
             peers=self.peers if request.attachments is None and request.after is None else None,

@@ -74,7 +74,8 @@ def heartbeats(requests: Sequence[NodeHeartbeat], work: Work) -> list[Outcome]:
 def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     """Make the node known and ready, and tell it what it must have and what it must get rid of."""
     known = watched([request], work).get(request.node)
-    if known is None or known.fenced_session != request.session:
+    fenced = known is not None and known.fenced_session == request.session
+    if not fenced:
         _join(request, known, delivery.user_id, work)
     judged = attachments.judge(request, delivery.user_id, work)
     rows = nodes.desired(work.connection, request.node, request.after or "", request.limit + 1)
@@ -82,6 +83,7 @@ def sync(request: NodeSync, delivery: Delivery, work: Work) -> Outcome:
     return Reply(
         DesiredPage(
             database_time=utc(work.now),
+            epoch=None if fenced else work.epoch,
             networks=tuple(
                 DesiredNetwork(
                     network=row["name"],

@@ -75,6 +75,21 @@ def test_a_sync_shows_it_before_its_answer_opens_the_node_for_new_pods(asked: As
     assert state(engine).unheard == ["n2"]  # this one has just told what it has
 
 
+def test_what_a_sync_told_is_evidence_as_well(asked: Asked, engine: Engine):
+    """A node that has just come up has heard no heartbeat's answer yet."""
+    page = asked.reply(NodeSync(node="n1", session=asked.sessions["n1"]))
+    put_back(engine)
+    beat(asked, heard=Heard(epoch=page.epoch, at=page.database_time))
+    assert state(engine).witness == "n1"
+
+
+def test_a_sync_of_a_fenced_session_is_evidence_of_nothing(asked: Asked, engine: Engine):
+    """It does not bring the node's row up to date, which would look older and older."""
+    session = asked.sessions["n1"]
+    asked.reply(asked.make(NodeFence, node="n1", session=session, reason="off"))
+    assert asked.reply(NodeSync(node="n1", session=session)).epoch is None
+
+
 def test_what_nodes_have_is_adopted_then_and_pods_are_served_again(asked: Asked, engine: Engine):
     heard = {node: heard_by(beat(asked, node)) for node in ("n1", "n2")}
     backup = Backup(engine)
