@@ -25,8 +25,10 @@ from schemas.health import Check, Health
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
-STUCK_S = 10.0
-"""An event loop that has not come round for so long is stuck, in seconds."""
+STUCK_S = 20.0
+"""An event loop that has not come round for so many seconds is stuck. A database that falls silent can hold
+it up for half of that (`open_engine`), and no restart would mend it.
+"""
 _TICK_S = 1.0
 _JSON = [("Content-Type", "application/json")]
 
