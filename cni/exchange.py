@@ -1,6 +1,7 @@
 """One call's bytes in and one answer's bytes out, over a connection of which nothing is trusted."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 
@@ -10,6 +11,7 @@ from cni import wire
 from cni.errors import CniError, SpecCode
 
 TRANSFER_S = 5.0  # to receive a whole call, or to send a whole answer
+_ONCE_MORE_S = 0.5
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 _log = structlog.get_logger()
@@ -21,19 +23,23 @@ class CallerGoneError(Exception):
 
 async def receive(reader: asyncio.StreamReader) -> tuple[dict[str, str], bytes]:
     """The variables and the standard input of the call. Raises `CallerGoneError`, `CniError` (5, 6, 7)."""
+    size: int | None = None
     try:
-        async with asyncio.timeout(TRANSFER_S):
-            size = wire.body_length(await reader.readexactly(wire.HEADER_BYTES))
-            body = await reader.readexactly(size)
-        return wire.decode_call(body)
+        # The second time is for a worker that stood still for longer than that: the call came meanwhile.
+        for limit_s in (TRANSFER_S, _ONCE_MORE_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit_s):
+                    if size is None:
+                        size = wire.body_length(await reader.readexactly(wire.HEADER_BYTES))
+                    body = await reader.readexactly(size)
+                    return wire.decode_call(body)
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise CallerGoneError from error
-    except TimeoutError:
-        raise CniError(SpecCode.IO_FAILURE, f"the call did not arrive within {TRANSFER_S:g} s") from None
     except wire.FrameTooLargeError as error:
         raise CniError(SpecCode.INVALID_CONFIG, f"the configuration is too long: {error}") from None
     except wire.FrameError as error:
         raise CniError(SpecCode.DECODING_FAILURE, f"the call is not a frame: {error}") from None
+    raise CniError(SpecCode.IO_FAILURE, f"the call did not arrive within {TRANSFER_S:g} s")
 
 
 async def send(writer: asyncio.StreamWriter, answer: bytes) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from structlog.testing import capture_logs
 from cni import exchange, wire
 from cni.endpoint import serve
 from cni.listening_socket import listen
-from tests.cni_fakes import CONF, FakeHandler, ask, exchange_frames, frame, hung_up
+from tests.cni_fakes import CONF, FakeHandler, ask, exchange_frames, frame, hung_up, read_answer
 
 
 @pytest.fixture
@@ -69,6 +71,21 @@ async def test_a_call_that_does_not_arrive_in_time_is_an_io_failure(
     async with serve(path, FakeHandler()):
         status, document = await exchange_frames(path, frame()[:-1])
         assert (status, document["code"]) == (1, 5)
+
+
+async def test_a_call_that_came_while_the_worker_stood_still_is_served(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "TRANSFER_S", 0.1)
+    async with serve(path, FakeHandler()):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        for _ in range(20):  # the server waits for the call by now
+            await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251  nothing goes on in this process
+        os.write(writer.get_extra_info("socket").fileno(), frame())
+        status, _ = await read_answer(reader)
+        writer.close()
+    assert status == 0
 
 
 async def test_an_answer_is_sent_to_its_last_byte_to_a_reader_that_is_slow() -> None:
