@@ -17,8 +17,10 @@ from schemas.errors import Code, ServiceError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
-_SCHEMA = """
+SCHEMA_VERSION = 3
+_MISSING = "CREATE TABLE missing (attachment_id TEXT NOT NULL PRIMARY KEY) STRICT;"
+_SCHEMA = (
+    """
 CREATE TABLE attachments (
     attachment_id TEXT NOT NULL PRIMARY KEY,
     network TEXT NOT NULL,
@@ -61,10 +63,13 @@ CREATE TABLE networks (
     reported INTEGER NOT NULL CHECK (reported IN (0, 1))
 ) STRICT;
 """
+    + _MISSING
+)
 
 
 _MIGRATIONS = {
     1: "ALTER TABLE attachments ADD COLUMN netns_cookie INTEGER NOT NULL DEFAULT 0;",
+    2: _MISSING,
 }
 """What makes the schema of each earlier version that of the next."""
 

@@ -16,11 +16,14 @@ from node_worker import attachments
 from node_worker.attachments import Attachment, State
 from node_worker.host import Host
 from node_worker.journal import Journal
+from node_worker.missing import note as note_missing
 from node_worker.teardown import Teardown
 from schemas.errors import ServiceError
 
 EVERY_S = 30.0
-"""Between two looks, in seconds. What is missing in two of them in a row is released."""
+"""Between two looks, in seconds. What is missing in two of them in a row is released, also where the worker
+was started again in between.
+"""
 _MANY = 10
 
 log = structlog.get_logger("moorage.node")
@@ -35,7 +38,6 @@ class Vanished:
         self._host = host
         self._threads = threads
         self._teardown = teardown
-        self._missing: set[UUID] = set()
         self._doubtful = False
         self.released = 0
         """How many pods' addresses were released so."""
@@ -57,7 +59,7 @@ class Vanished:
         attached = [row for row in held if row.state is State.ATTACHED]
         gone = await self._threads.run(self._host.missing, attached)
         missing = [row for row in attached if row.attachment_id in gone]
-        before, self._missing = self._missing, {row.attachment_id for row in missing}
+        before = await self._journal.run(note_missing, {row.attachment_id for row in missing})
         if self._doubts(held, missing):
             return
         for row in missing:

@@ -276,6 +276,7 @@ async def test_a_journal_of_an_older_worker_is_brought_up_to_this_one(path: Path
         await journal.run(attachments.begin, row)
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE attachments DROP COLUMN netns_cookie")
+        connection.execute("DROP TABLE missing")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     for _ in range(2):

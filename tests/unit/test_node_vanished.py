@@ -40,6 +40,18 @@ async def test_a_pod_that_is_missing_twice_is_released_and_no_other(
     assert len(allocator.attachments) == 1
 
 
+async def test_what_was_missing_before_a_worker_was_killed_is_released_after_its_first_look(
+    path: Path, allocator: FakeAllocator, host: FakeHost
+) -> None:
+    async with node(path, allocator, host) as worker:
+        gone, _ = await added(worker, host, 2)
+        del host.endpoints[gone]
+        await looking(worker).look()
+    async with node(path, allocator, host) as worker:
+        await looking(worker).look()
+        assert [row.container_id for row in await rows(worker)] == ["c1"]
+
+
 async def test_one_that_was_there_in_between_is_looked_at_anew(
     path: Path, allocator: FakeAllocator, host: FakeHost
 ) -> None:
