@@ -1,6 +1,5 @@
 """What a soak will do and when, made of its seed alone before anything runs. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -130,10 +129,6 @@ _LATE_DEL = 0.3
 _CUTS, _FREEZES = 0.25, 0.1
 _FROZEN_S = 15.0
 """Long enough for connections to be given up at the other end."""
-_MOST_VANISHED = 4
-"""How many pods of one node vanish at most. Where over half of ten or more are gone, a worker that was killed
-before it noticed them one by one releases none, and a person has to look: tests/chaos has that.
-"""
 _KILLS = {**dict.fromkeys(ALLOCATORS, 3), **dict.fromkeys(NODES, 3), DATABASE: 3, BROKER: 2}
 _DOWN_S = {DATABASE: 4.0, BROKER: 3.0}
 _REST_S = {DATABASE: 20.0, BROKER: 40.0}
@@ -170,7 +165,6 @@ def _pods(random: Random, moments: Iterable[tuple[float, str]]) -> Iterator[PodS
     """
     where: dict[Slot, str | None] = dict.fromkeys(SLOTS)
     generations = dict.fromkeys(SLOTS, 0)
-    vanished: Counter[str | None] = Counter()
     for slot in SLOTS:
         where[slot] = random.choice(NODES)
         yield PodStep(random.uniform(0, 3), slot, Verb.START, where[slot] or "", 0)
@@ -178,9 +172,6 @@ def _pods(random: Random, moments: Iterable[tuple[float, str]]) -> Iterator[PodS
         slot = random.choice([slot for slot in SLOTS if where[slot] == target] or SLOTS)
         here = where[slot]
         verb, node = _verb(random, here)
-        if verb is Verb.VANISH and vanished[here] == _MOST_VANISHED:
-            verb = Verb.STOP
-        vanished[here] += verb is Verb.VANISH
         generations[slot] += 1
         where[slot] = None if verb in (Verb.STOP, Verb.VANISH) else node
         yield PodStep(
