@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from compose.settings import Settings, need
-from schemas.errors import Code, ServiceError
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -67,21 +66,10 @@ def resume(ctx: typer.Context) -> None:
 @contextmanager
 def _database(ctx: typer.Context, what: str) -> Iterator["Engine"]:
     """The database that the settings name, to do `what`. Raises `unavailable` where it cannot be used."""
-    from sqlalchemy.exc import DBAPIError
-
     from allocator.database import open_engine
-    from broker.outcome import Unavailable
+    from compose.database_use import usable
 
     settings: Settings = ctx.obj
-    engine = open_engine(need(settings.database_url, "DATABASE_URL", f"it names the database to {what}"))
-    try:
+    url = need(settings.database_url, "DATABASE_URL", f"it names the database to {what}")
+    with usable(open_engine(url)) as engine:
         yield engine
-    except (DBAPIError, Unavailable) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise ServiceError(
-            Code.UNAVAILABLE,
-            f"the database cannot be used: {reason}. Look at MOORAGE_DATABASE_URL and at the server, then "
-            "run this again",
-        ) from error
-    finally:
-        engine.dispose()

@@ -1,21 +1,20 @@
 """The database: whether it can be reached, is this code's, gives out addresses, and what its clock says."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
 
 from allocator import restoring, schema
 from allocator.database import Database, open_engine
 from allocator.store import networks
-from broker.outcome import Unavailable
+from compose.database_use import usable
 from compose.doctor.site import ANSWER_S, Site
 from compose.doctor.verdict import Skipped, Verdict, fail, listed, ok, warn
-from schemas.errors import Code, ServiceError
+from schemas.errors import ServiceError
 from schemas.node import NodeList, NodePage
 
 T = TypeVar("T")
@@ -81,20 +80,9 @@ def _database_time(site: Site) -> datetime:
     return told
 
 
-@contextmanager
-def _engine(site: Site) -> Iterator[Engine]:
+def _engine(site: Site) -> AbstractContextManager[Engine]:
     """The database. Raises `unavailable`, in the server's words."""
-    engine = open_engine(site.database_url, connect_s=int(ANSWER_S), statement_s=int(ANSWER_S))
-    try:
-        yield engine
-    except (DBAPIError, Unavailable) as error:
-        reason = error.orig if isinstance(error, DBAPIError) else error
-        raise ServiceError(
-            Code.UNAVAILABLE,
-            f"the database cannot be used: {reason}. Look at MOORAGE_DATABASE_URL and at the server",
-        ) from error
-    finally:
-        engine.dispose()
+    return usable(open_engine(site.database_url, connect_s=int(ANSWER_S), statement_s=int(ANSWER_S)))
 
 
 def _once(engine: Engine, work: Callable[[Connection], T]) -> T:

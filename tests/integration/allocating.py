@@ -23,6 +23,19 @@ M = TypeVar("M", bound=Message)
 R = TypeVar("R", bound=Request)
 
 
+def told_of(attached: Allocated, owner: str, container: str = "c1") -> dict[str, Any]:
+    """What a node tells the details of, where the allocator does not know this attachment."""
+    return {
+        "attachment_id": attached.attachment_id,
+        "network": attached.network,
+        "owner": owner,
+        "container_id": container,
+        "ifname": "eth0",
+        "addresses": [item.address for item in attached.addresses],
+        "mac": attached.mac,
+    }
+
+
 class Asked:
     """One allocator and the nodes that it knows."""
 

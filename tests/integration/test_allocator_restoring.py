@@ -10,7 +10,7 @@ from schemas.address import AddressRelease
 from schemas.network import NetworkShow, NetworkUpdate
 from schemas.node import NodeHeartbeat, NodeList, NodeSync
 from schemas.pool import PoolList, PoolUpdate
-from tests.integration.allocating import Asked, only
+from tests.integration.allocating import Asked, only, told_of
 
 pytestmark = pytest.mark.services
 
@@ -84,15 +84,7 @@ def test_what_was_given_out_after_the_backup_is_adopted_and_goes_on(asked: Asked
     declare_restored(engine)
     again = Asked(engine, nodes=[])
     assert again.refusal(again.ask("shop/web-1", "n2")).code == "paused"
-    detail = {
-        "attachment_id": lost.attachment_id,
-        "network": "prod",
-        "owner": "shop/web-0",
-        "container_id": "c1",
-        "ifname": "eth0",
-        "addresses": [only(lost)],
-        "mac": lost.mac,
-    }
+    detail = told_of(lost, "shop/web-0")
     request = {"node": "n1", "session": asked.sessions["n1"], "attachments": [lost.attachment_id]}
     page = again.reply(NodeSync.model_validate(request))
     assert page.unknown == (lost.attachment_id,)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, text
 from allocator import restoring
 from allocator.database import Database
 from schemas.node import Heard, Heartbeat, NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeSync
-from tests.integration.allocating import Asked, only
+from tests.integration.allocating import Asked, only, told_of
 from tests.integration.test_allocator_restoring import Backup
 
 pytestmark = pytest.mark.services
@@ -99,15 +99,7 @@ def test_what_nodes_have_is_adopted_then_and_pods_are_served_again(asked: Asked,
     again = Asked(engine, nodes=[])
     again.sessions = asked.sessions
     beat(again, "n2", heard["n2"])
-    detail = {
-        "attachment_id": lost.attachment_id,
-        "network": "prod",
-        "owner": "shop/web-0",
-        "container_id": "c1",
-        "ifname": "eth0",
-        "addresses": [only(lost)],
-        "mac": lost.mac,
-    }
+    detail = told_of(lost, "shop/web-0")
     request = {"node": "n1", "session": again.sessions["n1"], "attachments": [lost.attachment_id]}
     again.reply(NodeSync.model_validate(request | {"details": [detail], "heard": heard["n1"]}))
     again.reply(NodeSync(node="n2", session=again.sessions["n2"], attachments=(), heard=heard["n2"]))
