@@ -11,7 +11,7 @@ from uuid import uuid4
 from bench.machine import ROOT, Machine, Place, Size, on_uvloop
 from bench.results import Figure
 from broker.codec import CONTENT_TYPE
-from broker.dead_letters import headers
+from broker.dead_letters import header
 from broker.dead_letters.post import Post, Posted, post
 from broker.frames import Outgoing
 from broker.topology import DEAD, routing_key
@@ -79,13 +79,13 @@ def _letter(out: Post) -> Posted:
         network=NETWORK, node="bench-1", container_id=uuid4().hex, ifname="eth0", attachment_id=uuid4()
     )
     story: dict[str, str | int] = {
-        headers.REASON: "the allocator failed on this request",
-        headers.CODE: "internal",
-        headers.SENDER: "node.bench-1",
-        headers.ROUTING_KEY: routing_key(request),
-        headers.FIRST_DEATH: "2026-03-01T14:05:00.000+00:00",
-        headers.LAST_DEATH: "2026-03-01T14:05:00.000+00:00",
-        headers.DEATHS: 1,
+        header.REASON: "the allocator failed on this request",
+        header.CODE: "internal",
+        header.SENDER: "node.bench-1",
+        header.ROUTING_KEY: routing_key(request),
+        header.FIRST_DEATH: "2026-03-01T14:05:00.000+00:00",
+        header.LAST_DEATH: "2026-03-01T14:05:00.000+00:00",
+        header.DEATHS: 1,
         "schema_version": request.VERSION,
     }
     message = Outgoing(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from broker.dead_letters.headers import REPLAY
+from broker.dead_letters.header import REPLAY
 from broker.frames import Arrived
 from broker.message_ids import sent_at
 from broker.metrics import Served, known_request, outcome_of

@@ -9,18 +9,9 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from broker.codec import CONTENT_TYPE, VERSION_HEADER, encode_request
+from broker.dead_letters import header
 from broker.dead_letters.box import Box, Held
 from broker.dead_letters.choosing import Choice
-from broker.dead_letters.headers import (
-    CODE,
-    DEATHS,
-    FIRST_DEATH,
-    LAST_DEATH,
-    REASON,
-    REPLAY,
-    ROUTING_KEY,
-    SENDER,
-)
 from broker.dead_letters.letter import Letter
 from broker.dead_letters.pace import Pace
 from broker.dead_letters.post import Post, Posted
@@ -166,10 +157,10 @@ def _audited(letter: Letter) -> AuditedLetter:
 
 def _replayed(letter: Letter, user: str, run: str) -> Posted:
     headers: dict[str, str | int] = {
-        SENDER: letter.sender,
-        FIRST_DEATH: letter.first_death.isoformat(timespec="milliseconds"),
-        DEATHS: letter.deaths,
-        REPLAY: run,
+        header.SENDER: letter.sender,
+        header.FIRST_DEATH: letter.first_death.isoformat(timespec="milliseconds"),
+        header.DEATHS: letter.deaths,
+        header.REPLAY: run,
         VERSION_HEADER: 1 if letter.version is None else letter.version,
     }
     message = _outgoing(letter, user, headers)
@@ -179,18 +170,18 @@ def _replayed(letter: Letter, user: str, run: str) -> Posted:
 
 def _buried(letter: Letter, user: str) -> Posted:
     headers: dict[str, str | int] = {
-        REASON: letter.reason,
-        CODE: letter.code,
-        SENDER: letter.sender,
-        ROUTING_KEY: letter.routing_key,
-        FIRST_DEATH: letter.first_death.isoformat(timespec="milliseconds"),
-        LAST_DEATH: letter.last_death.isoformat(timespec="milliseconds"),
-        DEATHS: letter.deaths,
+        header.REASON: letter.reason,
+        header.CODE: letter.code,
+        header.SENDER: letter.sender,
+        header.ROUTING_KEY: letter.routing_key,
+        header.FIRST_DEATH: letter.first_death.isoformat(timespec="milliseconds"),
+        header.LAST_DEATH: letter.last_death.isoformat(timespec="milliseconds"),
+        header.DEATHS: letter.deaths,
     }
     if letter.version is not None:
         headers[VERSION_HEADER] = letter.version
     if letter.replay is not None:
-        headers[REPLAY] = letter.replay
+        headers[header.REPLAY] = letter.replay
     return Posted(DEAD, "", _outgoing(letter, user, headers))
 
 

@@ -7,16 +7,7 @@ from typing import Any
 from aio_pika import DeliveryMode, Message
 
 from broker.codec import VERSION_HEADER
-from broker.dead_letters.headers import (
-    CODE,
-    DEATHS,
-    FIRST_DEATH,
-    LAST_DEATH,
-    REASON,
-    REPLAY,
-    ROUTING_KEY,
-    SENDER,
-)
+from broker.dead_letters import header
 from broker.frames import Arrived
 from schemas.errors import ServiceError
 from schemas.requests import REPLAYERS, sender
@@ -47,29 +38,30 @@ def dead_letter(message: Arrived, error: ServiceError) -> Message:
 
 def first_sender(message: Arrived) -> str | None:
     """Who sent it before an operator replayed it; None where this is no replay."""
+    if header.REPLAY not in message.headers:
+        return None  # nearly every message
     known = sender(message.user_id or "")
-    original = message.headers.get(SENDER)
-    if known is None or known[0] not in REPLAYERS or not isinstance(original, str):
-        return None
-    return original if REPLAY in message.headers else None
+    original = message.headers.get(header.SENDER)
+    trusted = known is not None and known[0] in REPLAYERS
+    return original if trusted and isinstance(original, str) else None
 
 
 def _headers(message: Arrived, error: ServiceError, now: datetime) -> dict[str, Any]:
     died = now.isoformat(timespec="milliseconds")
     first = first_sender(message)
     headers: dict[str, Any] = {
-        REASON: error.message[:_REASON_LENGTH],
-        CODE: str(error.code),
-        SENDER: (message.user_id or "") if first is None else first,
-        ROUTING_KEY: message.routing_key or "",
-        FIRST_DEATH: died,
-        LAST_DEATH: died,
-        DEATHS: 1,
+        header.REASON: error.message[:_REASON_LENGTH],
+        header.CODE: str(error.code),
+        header.SENDER: (message.user_id or "") if first is None else first,
+        header.ROUTING_KEY: message.routing_key or "",
+        header.FIRST_DEATH: died,
+        header.LAST_DEATH: died,
+        header.DEATHS: 1,
     }
     if first is not None:  # what anybody else says of earlier deaths counts for nothing
-        headers[FIRST_DEATH] = _first_death(message.headers) or died
-        headers[DEATHS] = _deaths(message.headers) + 1
-        headers[REPLAY] = str(message.headers[REPLAY])[:64]
+        headers[header.FIRST_DEATH] = _first_death(message.headers) or died
+        headers[header.DEATHS] = _deaths(message.headers) + 1
+        headers[header.REPLAY] = str(message.headers[header.REPLAY])[:64]
     version = message.headers.get(VERSION_HEADER)
     if isinstance(version, int):
         headers[VERSION_HEADER] = version
@@ -77,10 +69,10 @@ def _headers(message: Arrived, error: ServiceError, now: datetime) -> dict[str, 
 
 
 def _first_death(headers: Mapping[str, Any]) -> str | None:
-    known = headers.get(FIRST_DEATH)
+    known = headers.get(header.FIRST_DEATH)
     return known if isinstance(known, str) and len(known) <= 40 else None
 
 
 def _deaths(headers: Mapping[str, Any]) -> int:
-    known = headers.get(DEATHS)
+    known = headers.get(header.DEATHS)
     return known if type(known) is int and 0 < known < 1_000_000 else 0

@@ -9,17 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broker.codec import VERSION_HEADER
+from broker.dead_letters import header
 from broker.dead_letters.burial import first_sender
-from broker.dead_letters.headers import (
-    CODE,
-    DEATHS,
-    FIRST_DEATH,
-    LAST_DEATH,
-    REASON,
-    REPLAY,
-    ROUTING_KEY,
-    SENDER,
-)
 from broker.frames import NO_HEADERS, Arrived
 from broker.topology import request_name
 
@@ -87,9 +78,9 @@ def read_letter(message: Arrived) -> Letter:
     """The letter in a message from `moorage.dead`. Whatever is written in it, this raises nothing."""
     theirs = _buried_by_the_broker(message.headers)
     headers = _ours(message) if theirs else message.headers
-    key = _text(headers.get(ROUTING_KEY)) or theirs.get("routing_key") or message.routing_key or ""
+    key = _text(headers.get(header.ROUTING_KEY)) or theirs.get("routing_key") or message.routing_key or ""
     body = _document(message.body)
-    first = _time(headers.get(FIRST_DEATH)) or theirs.get("time") or _UNKNOWN_TIME
+    first = _time(headers.get(header.FIRST_DEATH)) or theirs.get("time") or _UNKNOWN_TIME
     known = {name: getattr(message, name) for name in ("content_type", "type", "correlation_id", "app_id")}
     return Letter(
         id=message.message_id or _digest(message.body, key),
@@ -98,14 +89,14 @@ def read_letter(message: Arrived) -> Letter:
         request=request_name(key),
         network=_named(body, "network"),
         node=_named(body, "node"),
-        sender=_text(headers.get(SENDER)) or message.user_id or "",
-        code=theirs.get("code") or _text(headers.get(CODE)) or "unknown",
-        reason=theirs.get("reason") or _text(headers.get(REASON)) or "it names none",
+        sender=_text(headers.get(header.SENDER)) or message.user_id or "",
+        code=theirs.get("code") or _text(headers.get(header.CODE)) or "unknown",
+        reason=theirs.get("reason") or _text(headers.get(header.REASON)) or "it names none",
         first_death=first,
-        last_death=theirs.get("time") or _time(headers.get(LAST_DEATH)) or first,
-        deaths=theirs.get("deaths", 0) + _count(headers.get(DEATHS)) or 1,
+        last_death=theirs.get("time") or _time(headers.get(header.LAST_DEATH)) or first,
+        deaths=theirs.get("deaths", 0) + _count(headers.get(header.DEATHS)) or 1,
         version=_integer(message.headers.get(VERSION_HEADER)),
-        replay=_text(headers.get(REPLAY)),
+        replay=_text(headers.get(header.REPLAY)),
         properties={name: str(value) for name, value in known.items() if value},
     )
 

@@ -11,7 +11,7 @@ import pytest
 from aio_pika.exceptions import AMQPError
 
 from broker import topology
-from broker.dead_letters.headers import CODE, ROUTING_KEY, SENDER
+from broker.dead_letters.header import CODE, ROUTING_KEY, SENDER
 from schemas.address import AddressRelease
 from schemas.history import HistoryList, HistoryPage
 from schemas.message import MAX_BODY_BYTES

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from broker import topology
 from broker.consumer import Delivery, Dropped, Outcome, QueuePlan, Refused, Unavailable, consume
-from broker.dead_letters.headers import REPLAY
+from broker.dead_letters.header import REPLAY
 from broker.depths import Depths
 from broker.metrics import Asked, Served
 from broker.rpc import rpc_client
