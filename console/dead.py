@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from broker.dead_letters.box import letter_box
 from broker.dead_letters.choosing import Choice
 from broker.dead_letters.letter import Letter
 from console import dead_changes, dead_files
-from console.dead_looking import OpenBox, Seen, look
+from console.dead_access import letters
+from console.dead_looking import Seen, look
 from console.dead_options import choosing, chosen
 from console.dead_tables import draw_letters, draw_summary, letter_facts
 from console.output import Output, OutputOption, draw_facts, emit, printable, say
@@ -54,21 +54,13 @@ def list_letters(
     with asking(ctx, output) as session:
         keep = 0 if summary else None if everything else limit
         within_s = None if everything else _PAGE_S
-        seen = asyncio.run(_look(session, ctx, choice(), keep, within_s))
+        seen = asyncio.run(_look(session, choice(), keep, within_s))
         _show_list(seen, output, summary=summary)
 
 
-async def _look(
-    session: Session, ctx: typer.Context, choice: Choice, keep: int | None, within_s: float | None
-) -> Seen:
-    async with opener(ctx)(session.url(), timeout_s=session.timeout_s) as box:
+async def _look(session: Session, choice: Choice, keep: int | None, within_s: float | None) -> Seen:
+    async with letters(session) as box:
         return await look(box, choice, keep=keep, within_s=within_s)
-
-
-def opener(ctx: typer.Context) -> OpenBox:
-    """How this command opens the box."""
-    found: OpenBox = getattr(ctx.obj, "letter_box", letter_box)
-    return found
 
 
 def _show_list(seen: Seen, output: Output, *, summary: bool) -> None:
@@ -112,7 +104,7 @@ def show_letter(
 ) -> None:
     """Show one dead letter: its story and its body."""
     with asking(ctx, output) as session:
-        seen = asyncio.run(_look(session, ctx, chosen(ids=[letter_id]), None, None))
+        seen = asyncio.run(_look(session, chosen(ids=[letter_id]), None, None))
         letter = _only(seen.letters, letter_id, complete=seen.complete)
         if output == "json":
             emit(letter.as_json())
@@ -122,20 +114,20 @@ def show_letter(
         typer.echo(_readable(letter))
 
 
-def _only(letters: Sequence[Letter], letter_id: str, *, complete: bool) -> Letter:
-    ids = sorted({letter.id for letter in letters})
+def _only(found: Sequence[Letter], letter_id: str, *, complete: bool) -> Letter:
+    ids = sorted({letter.id for letter in found})
     if len(ids) > 1:
         raise ServiceError(
             Code.INVALID_REQUEST, f"{letter_id} begins the ids of {len(ids)} letters: {', '.join(ids[:5])}"
         )
-    if not letters:
+    if not found:
         elsewhere = "" if complete else ", or somebody else who looks has it just now: try again in a moment"
         raise ServiceError(
             Code.INVALID_REQUEST,
             f"no dead letter has the id {letter_id}: it was replayed or discarded (`moorage history --nodes` "
             f"tells){elsewhere}",
         )
-    return letters[0]
+    return found[0]
 
 
 def _readable(letter: Letter) -> str:

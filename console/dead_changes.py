@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from uuid import uuid4
@@ -11,10 +10,11 @@ from uuid import uuid4
 import typer
 
 from broker.dead_letters.acting import Done, Run, discard, replay
-from broker.dead_letters.box import Box, letter_box
+from broker.dead_letters.box import Box
 from broker.dead_letters.choosing import Choice
-from broker.dead_letters.post import Post, post
+from broker.dead_letters.post import Post
 from console.changes import ActorOption, YesOption, confirm, has_to_ask
+from console.dead_access import letters, outgoing
 from console.dead_looking import Seen, bar, look
 from console.dead_options import AllOption, check_meant, choosing
 from console.dead_preview import foresee
@@ -24,6 +24,8 @@ from console.session import EXIT_CODES, Session, asking
 from schemas.errors import Code, ServiceError
 
 _SHOWN = 20
+
+_Act = Callable[[Box, Post, Run], AsyncIterator[Sequence[Done]]]
 
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="only say what each would do: apply, no-op, stale, failing")
@@ -84,12 +86,9 @@ def replay_letters(
         check_meant(meant, everything)
         run = Run(uuid4().hex, actor, meant, because, force)
         if dry_run:
-            foresee(ctx, session, run, output)
+            foresee(session, run, output)
             return
-        told = _Told(run.id)
-        with _telling(told, "replayed", output):
-            asyncio.run(_replay(ctx, session, run, told))
-        _end(told, "replayed", output)
+        told = _carry_out(replay, run, session, "Replaying", "replayed", output)
         if told.done:
             say(
                 "The allocator serves them now. Those that fail again come back: "
@@ -97,14 +96,6 @@ def replay_letters(
             )
         if told.left:
             raise typer.Exit(1)
-
-
-async def _replay(ctx: typer.Context, session: Session, run: Run, told: _Told) -> None:
-    async with _opened(ctx, session) as (box, out):
-        with bar("Replaying", box.count) as step:
-            async for batch in replay(box, out, run):
-                told.add(batch)
-                step(len(batch))
 
 
 def discard_letters(
@@ -125,52 +116,40 @@ def discard_letters(
         check_meant(meant, everything)
         must_ask = has_to_ask(yes)
         if must_ask:
-            seen = asyncio.run(_look(ctx, session, meant))
+            seen = asyncio.run(_look(session, meant))
             if not seen.matching:
                 raise ServiceError(Code.INVALID_REQUEST, "no dead letter is like that: nothing to discard")
             draw_summary(stderr(), seen.kinds)
             confirm(f"Discard these {seen.matching} dead letters, so that they are never carried out?")
             meant = replace(meant, died_by=seen.last_death)
         run = Run(uuid4().hex, actor, meant, because)
-        told = _Told(run.id)
-        with _telling(told, "discarded", output):
-            asyncio.run(_discard(ctx, session, run, told))
-        _end(told, "discarded", output)
+        _carry_out(discard, run, session, "Discarding", "discarded", output)
 
 
-async def _look(ctx: typer.Context, session: Session, meant: Choice) -> Seen:
-    opener = getattr(ctx.obj, "letter_box", letter_box)
-    async with opener(session.url(), timeout_s=session.timeout_s) as box:
+async def _look(session: Session, meant: Choice) -> Seen:
+    async with letters(session) as box:
         return await look(box, meant, keep=0)
 
 
-async def _discard(ctx: typer.Context, session: Session, run: Run, told: _Told) -> None:
-    async with _opened(ctx, session) as (box, out):
-        with bar("Discarding", box.count) as step:
-            async for batch in discard(box, out, run):
-                told.add(batch)
-                step(len(batch))
+def _carry_out(act: _Act, run: Run, session: Session, doing: str, done: str, output: Output) -> _Told:
+    """Replay or discard, with a bar meanwhile, and tell what came of it, also where it fails half-way."""
+    told = _Told(run.id)
 
+    async def all_of_them() -> None:
+        async with outgoing(session) as out, letters(session) as box:
+            with bar(doing, box.count) as step:
+                async for batch in act(box, out, run):
+                    told.add(batch)
+                    step(len(batch))
 
-@asynccontextmanager
-async def _opened(ctx: typer.Context, session: Session) -> AsyncIterator[tuple[Box, Post]]:
-    open_box, open_post = getattr(ctx.obj, "letter_box", letter_box), getattr(ctx.obj, "post", post)
-    async with (
-        open_post(session.url(), timeout_s=session.timeout_s) as out,
-        open_box(session.url(), timeout_s=session.timeout_s) as box,
-    ):
-        yield box, out
-
-
-@contextmanager
-def _telling(told: _Told, word: str, output: Output) -> Iterator[None]:
-    """What was done by then is told also where the rest fails."""
     try:
-        yield
+        asyncio.run(all_of_them())
     except BaseException:
         if output == "table":
-            say(f"{word} before this: {told.done}")
+            say(f"{done} before this: {told.done}")
         raise
+    _end(told, done, output)
+    return told
 
 
 def _end(told: _Told, word: str, output: Output) -> None:

@@ -13,11 +13,10 @@ from uuid import uuid4
 import typer
 
 from broker.dead_letters.acting import Done, Run, restore
-from broker.dead_letters.box import letter_box
 from broker.dead_letters.choosing import Choice
 from broker.dead_letters.letter import Letter, from_json
-from broker.dead_letters.post import post
 from console.changes import ActorOption
+from console.dead_access import letters, outgoing
 from console.dead_looking import bar, batches
 from console.dead_options import choosing
 from console.output import OutputOption, emit, say
@@ -40,18 +39,17 @@ def export_letters(
 ) -> None:
     """Write dead letters down, in the order of their death. They stay where they are."""
     with asking(ctx, output) as session:
-        written = asyncio.run(_export(ctx, session, choice(), target))
+        written = asyncio.run(_export(session, choice(), target))
         if output == "json" and target != "-":
             emit({"exported": written, "file": target})
         else:
             say(f"exported: {written}")
 
 
-async def _export(ctx: typer.Context, session: Session, choice: Choice, target: str) -> int:
-    opener = getattr(ctx.obj, "letter_box", letter_box)
+async def _export(session: Session, choice: Choice, target: str) -> int:
     written = 0
     with _written(target) as file:
-        async with opener(session.url(), timeout_s=session.timeout_s) as box:
+        async with letters(session) as box:
             with bar("Exporting", box.count) as step:
                 async for batch in batches(box, step):
                     chosen = [held.letter for held in batch if choice.fits(held.letter)]
@@ -90,9 +88,9 @@ def import_letters(
     Nothing is put back unless every line can be read. Interrupted, it can be run again.
     """
     with asking(ctx, output) as session:
-        letters = _read(source)
+        given = _read(source)
         run = Run(uuid4().hex, actor, Choice(), f"imported from {Path(source).name}"[:255])
-        there, done = asyncio.run(_import(ctx, session, run, letters))
+        there, done = asyncio.run(_import(session, run, given))
         left = [one for one in done if one.left is not None]
         if output == "json":
             emit({"imported": len(done) - len(left), "there_already": there, "left": len(left)})
@@ -103,23 +101,20 @@ def import_letters(
             raise typer.Exit(1)
 
 
-async def _import(
-    ctx: typer.Context, session: Session, run: Run, letters: Sequence[Letter]
-) -> tuple[int, list[Done]]:
-    opener, open_post = getattr(ctx.obj, "letter_box", letter_box), getattr(ctx.obj, "post", post)
+async def _import(session: Session, run: Run, given: Sequence[Letter]) -> tuple[int, list[Done]]:
     known: set[str] = set()
-    async with opener(session.url(), timeout_s=session.timeout_s) as box:
+    async with letters(session) as box:
         async for batch in batches(box):
             known.update(held.letter.id for held in batch)
-    missing = list({letter.id: letter for letter in letters if letter.id not in known}.values())
+    missing = list({letter.id: letter for letter in given if letter.id not in known}.values())
     done: list[Done] = []
-    async with open_post(session.url(), timeout_s=session.timeout_s) as out:
+    async with outgoing(session) as out:
         with bar("Importing", len(missing)) as step:
             for start in range(0, len(missing), AUDITED_AT_ONCE):
                 part = await restore(out, run, missing[start : start + AUDITED_AT_ONCE])
                 done += part
                 step(len(part))
-    return len(letters) - len(missing), done
+    return len(given) - len(missing), done
 
 
 def _read(source: str) -> list[Letter]:

@@ -3,11 +3,10 @@
 import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,14 +18,6 @@ from console.output import stderr
 _AT_ONCE = 500
 
 Step = Callable[[int], None]
-
-
-class OpenBox(Protocol):
-    """How the letters are come by: `broker.dead_letters.box.letter_box`, or a stand-in."""
-
-    def __call__(self, url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Box]:
-        """The box for as long as the context lasts."""
-        ...
 
 
 @dataclass(slots=True)

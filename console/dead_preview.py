@@ -4,11 +4,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-import typer
-
 from broker.dead_letters.acting import Run, why_left
-from broker.dead_letters.box import letter_box
 from broker.dead_letters.letter import Letter
+from console.dead_access import letters
 from console.dead_looking import Seen, bar, look
 from console.dead_tables import short
 from console.output import Column, Output, draw_rows, emit, say, stdout
@@ -26,9 +24,9 @@ class _Foreseen:
     answer: ReplayPreviewed
 
 
-def foresee(ctx: typer.Context, session: Session, run: Run, output: Output) -> None:
+def foresee(session: Session, run: Run, output: Output) -> None:
     """Show what a replay would come to; nothing is changed. Raises what asking raises."""
-    seen, foreseen = asyncio.run(_foresee(ctx, session, run))
+    seen, foreseen = asyncio.run(_foresee(session, run))
     counts = Counter(one.answer.prospect for one in foreseen)
     if output == "json":
         rows = [
@@ -48,10 +46,9 @@ def foresee(ctx: typer.Context, session: Session, run: Run, output: Output) -> N
         )
 
 
-async def _foresee(ctx: typer.Context, session: Session, run: Run) -> tuple[Seen, list[_Foreseen]]:
-    opener = getattr(ctx.obj, "letter_box", letter_box)
+async def _foresee(session: Session, run: Run) -> tuple[Seen, list[_Foreseen]]:
     # The letters are given back before anything is asked: that may take longer than they may be out.
-    async with opener(session.url(), timeout_s=session.timeout_s) as box:
+    async with letters(session) as box:
         seen, user = await look(box, run.choice, keep=_MOST), box.user
     foreseen: list[_Foreseen] = []
     async with session.connect(session.url(), name="console") as asker:

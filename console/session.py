@@ -89,7 +89,7 @@ class Session:
     """What a command asks through. Raises ServiceError; `asking` turns that into an exit code."""
 
     def __init__(self, settings: ConsoleSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self.connect: Connect = getattr(settings, "connect", rpc_client)
         self.repeating: list[str] = []
         """Options that make the command, run again, the same request; a lookup may have stood for them."""
@@ -97,7 +97,7 @@ class Session:
     @property
     def timeout_s(self) -> float:
         """How long an answer may take, in seconds."""
-        return self._settings.timeout_s
+        return self.settings.timeout_s
 
     def ask(
         self,
@@ -141,7 +141,7 @@ class Session:
 
     async def _patiently(self, asker: Asker, request: Request, longer_s: float) -> Message:
         try:
-            return await asker.ask(request, timeout_s=self._settings.timeout_s)
+            return await asker.ask(request, timeout_s=self.settings.timeout_s)
         except ServiceError as error:
             if error.code != Code.TIMEOUT or not longer_s:
                 raise
@@ -156,7 +156,7 @@ class Session:
             while True:
                 wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
                 turn = query.model_copy(update={"after": after, "limit": wanted})
-                page = _checked(await asker.ask(turn, timeout_s=self._settings.timeout_s), answer)
+                page = _checked(await asker.ask(turn, timeout_s=self.settings.timeout_s), answer)
                 found += getattr(page, rows)
                 if page.next is None or (limit is not None and len(found) >= limit):
                     return page.model_copy(update={rows: tuple(found)})
@@ -164,14 +164,14 @@ class Session:
 
     def url(self) -> str:
         """The AMQP URL to ask at. Raises `not_provisioned`."""
-        if not self._settings.amqp_url:
+        if not self.settings.amqp_url:
             raise ServiceError(
                 Code.NOT_PROVISIONED,
                 "MOORAGE_AMQP_URL is not set: it names RabbitMQ and the user to ask as. "
                 "`moorage client enroll NAME --role console` makes such a user; "
                 "`moorage up` starts everything on this machine and prints the settings to use",
             )
-        return self._settings.amqp_url
+        return self.settings.amqp_url
 
 
 @contextmanager
