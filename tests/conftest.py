@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 
 from allocator import schema
-from allocator.database import Database, open_engine
+from allocator.database import Database
 from compose.services.local import LocalServices, local_services
 from tests import links
-from tests.database import clear
+from tests.database import clear, patient_engine
 
 # How fast inputs are made tells of the machine, which others use too.
 settings.register_profile("shared machine", suppress_health_check=[HealthCheck.too_slow])
@@ -65,7 +65,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices
 
 @pytest.fixture(scope="session")
 def _migrated(services: LocalServices) -> Iterator[Engine]:
-    engine = open_engine(services.database_url)
+    engine = patient_engine(services.database_url)
     schema.upgrade(engine)
     yield engine
     engine.dispose()

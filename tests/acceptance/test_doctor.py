@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from allocator import schema
-from allocator.database import Database, open_engine
+from allocator.database import Database
 from broker import provisioning
 from broker.management import Management
 from cni.conflist import Wanted
@@ -22,6 +22,7 @@ from cni.places import Places
 from schemas.address import AddressList, AddressPage
 from schemas.node import NodeList, NodePage
 from tests.acceptance.machines import Machine, Pod, machine_of, until
+from tests.database import patient_engine
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.netns, pytest.mark.xdist_group("doctor")]
 
@@ -34,7 +35,7 @@ class Patient:
     def __init__(self, machine: Machine, folder: Path) -> None:
         self.machine, self.folder = machine, folder
         servers = machine.stack.servers
-        self.engine: Engine = open_engine(servers.database_url)
+        self.engine: Engine = patient_engine(servers.database_url)
         self.places = Places(folder / "bin", folder / "net.d", machine.node("node-1").socket)
         node = machine.node("node-1")
         self.environment = {

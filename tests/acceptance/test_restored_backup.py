@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from allocator import restoring
-from allocator.database import Database, open_engine
+from allocator.database import Database
 from schemas.address import AddressList, AddressPage
 from tests.acceptance.machines import Machine, Pod, machine_of, until
+from tests.database import patient_engine
 from tests.integration.test_allocator_restoring import Backup
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.netns, pytest.mark.xdist_group("restored")]
@@ -28,7 +29,7 @@ def machine(tmp_path: Path, shim: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def engine(machine: Machine) -> Iterator[Engine]:
-    made = open_engine(machine.stack.servers.database_url, idle_s=300)
+    made = patient_engine(machine.stack.servers.database_url)
     yield made
     made.dispose()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from allocator.database import open_engine
 from broker import provisioning
 from compose.hosts import UPLINK, Host, prefix_of, simulated_hosts
 from compose.services.local import LocalServices
@@ -26,6 +25,7 @@ from schemas.node import NodeList, NodePage
 from tests.acceptance.machines import Machine, Pod, until
 from tests.acceptance.runtime_calls import NO_CONTAINER
 from tests.chaos.proxy import Proxy, proxy
+from tests.database import patient_engine
 from tests.integration.brokering import Broker, provisioned
 from tests.integration.sql_proxy import SqlProxy, sql_proxy
 
@@ -61,7 +61,7 @@ class Stage(Machine):
         self.sql.target = database.port
         self.sql.cut()
         self.database_url = database.url()
-        self.engine = open_engine(self.database_url)
+        self.engine = patient_engine(self.database_url)
         self.undo.callback(self.engine.dispose)
 
     def folder_of(self, node: str) -> Path:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, run_state_machine_as_test
 from sqlalchemy import Connection, Engine, event
 
-from allocator.database import Database, open_engine
+from allocator.database import Database
 from allocator.expiry import expire
 from allocator.restoring import declare_restored, resume
 from allocator.service import Allocator
@@ -19,7 +19,7 @@ from broker.outcome import Deferred, Delivery, Outcome
 from compose.services.local import LocalServices
 from schemas.network import NetworkCreate
 from schemas.pool import PoolCreate
-from tests.database import clear
+from tests.database import clear, patient_engine
 from tests.promised import stored
 from tests.promised.driving import NODES, V4, V6, subnet
 from tests.promised.operators import Operators
@@ -140,7 +140,7 @@ class OnTheDatabase(Operators):
 @pytest.fixture
 def own_engine(services: LocalServices, engine: Engine) -> Iterator[Engine]:
     """One whose clock is the test's."""
-    own = open_engine(services.database_url)
+    own = patient_engine(services.database_url)
     yield own
     own.dispose()
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import IntegrityError
 
-from allocator.database import open_engine
 from broker.outcome import Delivery, Outcome, Refused, Reply, Unavailable
 from compose.services.local import LocalServices
 from schemas.address import AddressAllocate, AddressRelease, Allocated
 from schemas.message import Request
+from tests.database import patient_engine
 from tests.integration.allocating import Asked, only
 from tests.integration.checking import changes_of, check, held_by
 
@@ -40,7 +40,7 @@ def asked(engine: Engine) -> Asked:
 @pytest.fixture
 def engines(services: LocalServices) -> Iterator[list[Engine]]:
     """One for each rival."""
-    made = [open_engine(services.database_url) for _ in range(RIVALS)]
+    made = [patient_engine(services.database_url) for _ in range(RIVALS)]
     yield made
     for engine in made:
         engine.dispose()

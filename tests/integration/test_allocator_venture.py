@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from allocator import memory
-from allocator.database import open_engine
 from broker import haste
 from broker.outcome import Delivery, Outcome, Reply
 from compose.services.local import LocalServices
 from schemas.address import AddressAllocate
 from schemas.message import Request
+from tests.database import patient_engine
 from tests.integration.allocating import Asked, only
 from tests.integration.checking import check
 
@@ -58,7 +58,7 @@ def rival(engine: Engine) -> Asked:
 @pytest.fixture
 def own(services: LocalServices, rival: Asked) -> Iterator[Engine]:
     """The engine of the allocator that is looked at."""
-    made = open_engine(services.database_url)
+    made = patient_engine(services.database_url)
     yield made
     made.dispose()
 

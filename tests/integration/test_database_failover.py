@@ -15,6 +15,7 @@ from compose.services.mariadb_data import make_data
 from compose.services.programs import find_programs
 from schemas.address import AddressAllocate, AddressRelease, Allocated, Released
 from schemas.message import Request
+from tests.database import patient_engine
 from tests.integration.allocating import Asked, only
 from tests.integration.checking import changes_of, check, held_by
 from tests.integration.replicated import LIMIT_S, Pair, ask, pair, until
@@ -57,7 +58,7 @@ def asked(servers: Pair, proxy: SqlProxy) -> Iterator[Asked]:
 @pytest.fixture
 def successor(servers: Pair) -> Iterator[Engine]:
     """The replica, asked directly."""
-    engine = open_engine(servers.replica.url())
+    engine = patient_engine(servers.replica.url())
     yield engine
     engine.dispose()
 
