@@ -16,7 +16,7 @@ from compose.doctor import commands as doctor_commands
 from compose.logging import configure_logging
 from compose.running import run_until_stopped
 from compose.settings import Settings, read_settings
-from console import addresses, dead, history, networks, nodes, pools
+from console import addresses, dead, history, networks, nodes, pools, token_commands
 from schemas.errors import ServiceError
 
 _SHIM = Path("build/cni/moorage")
@@ -77,6 +77,16 @@ def allocator(ctx: typer.Context) -> None:
     run_until_stopped(run_allocator(settings))
 
 
+@app.command()
+def console(ctx: typer.Context) -> None:
+    """Run the console's web side: REST under /api/v1, and the page."""
+    from compose.console_process import run_console
+
+    settings: Settings = ctx.obj
+    configure_logging(settings.log_level, settings.log_format)
+    run_until_stopped(run_console(settings))
+
+
 @node_app.callback()
 def node(ctx: typer.Context) -> None:
     """Run this machine's node worker, unless a command follows."""
@@ -102,7 +112,7 @@ def assemble() -> typer.Typer:
     cni_commands.register(app)
     doctor_commands.register(app)
     history.register(app)
-    groups = {"network": networks, "pool": pools, "address": addresses, "dead": dead}
+    groups = {"network": networks, "pool": pools, "address": addresses, "dead": dead, "token": token_commands}
     for name, module in groups.items():
         group = typer.Typer(help=module.HELP, no_args_is_help=True)
         module.register(group)

@@ -62,6 +62,23 @@ class Settings(BaseSettings):
     )
     cni_socket: Path = Field(default=Path("/run/moorage/cni.sock"), description="where the shim reaches us")
 
+    console_listen: Annotated[str, AfterValidator(_address)] = Field(
+        default="127.0.0.1:8480", description="HOST:PORT where `moorage console` serves REST and the page"
+    )
+    console_certificate: Path | None = Field(
+        default=None, description="TLS certificate chain (PEM) of the console; read anew at its start"
+    )
+    console_key: Path | None = Field(default=None, description="the certificate's private key (PEM)")
+    console_one_time_token: str | None = Field(
+        default=None, min_length=32, description="lets one browser in as operator, once; `moorage up` sets it"
+    )
+    tokens_file: Path = Field(
+        default=Path("/etc/moorage/tokens.json"), description="hashes of the console's tokens"
+    )
+    kubeconfig: str | None = Field(
+        default=None, description="where the console makes apps: a kubeconfig's path, or `in-cluster`"
+    )
+
     monitoring: Annotated[str, AfterValidator(_address)] | None = Field(
         default=None,
         description="HOST:PORT where a process tells of its metrics and health; nowhere if unset",

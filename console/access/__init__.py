@@ -1,0 +1,1 @@
+"""Who may come to the console, and what each may ask and see there."""

@@ -1,0 +1,114 @@
+"""What happens, as it happens: one reader of the console's event queue, and everybody who listens here."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+
+from schemas.errors import Code, ServiceError
+from schemas.history import Events, HistoryRow
+
+_REMEMBERED = 2000
+_BEHIND = 1000
+"""How many rows a listener may be behind; then it is told that it missed some, and looks for itself."""
+_MOST_LISTENERS = 500
+
+
+class Missed:
+    """Rows are missing here: what is shown has to be read anew."""
+
+
+class Listener:
+    """One reader's rows, oldest first."""
+
+    def __init__(self) -> None:
+        self._rows: deque[HistoryRow] = deque()
+        self._missed = False
+        self._news = asyncio.Event()
+
+    def put(self, row: HistoryRow) -> None:
+        """Keep a row until it is read."""
+        if len(self._rows) >= _BEHIND:
+            self._rows.clear()
+            self._missed = True
+        self._rows.append(row)
+        self._news.set()
+
+    def miss(self) -> None:
+        """Note that rows are missing."""
+        self._missed = True
+        self._news.set()
+
+    async def next(self, timeout_s: float) -> HistoryRow | Missed | None:
+        """The next row, or that some are missing; None where nothing happened for so long."""
+        if not self._rows and not self._missed:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._news.wait()
+            except TimeoutError:
+                return None
+        if self._missed:
+            self._missed = False
+            return Missed()
+        row = self._rows.popleft()
+        if not self._rows:
+            self._news.clear()
+        return row
+
+
+class Happenings:
+    """Tells each row to all who listen, and to those who were away for a moment what they missed."""
+
+    def __init__(self) -> None:
+        self._past: deque[HistoryRow] = deque(maxlen=_REMEMBERED)
+        self._listeners: set[Listener] = set()
+
+    async def run(self, source: Callable[[], AsyncIterator[Events]]) -> None:
+        """Read events until cancelled."""
+        last: dict[str, int] = {}
+        async for events in source():
+            known = last.get(events.network)
+            if known is not None and events.after is not None and events.after > known:
+                for listener in self._listeners:
+                    listener.miss()
+            for row in events.rows:
+                self.tell(row)
+            if events.rows:
+                last[events.network] = events.rows[-1].seq
+
+    def tell(self, row: HistoryRow) -> None:
+        """A row that is new."""
+        self._past.append(row)
+        for listener in self._listeners:
+            listener.put(row)
+
+    @contextmanager
+    def listening(self, after: str | None = None) -> Iterator[Listener]:
+        """A listener while the block runs; `after` is the id of the last row it has seen.
+
+        Raises `unavailable` where too many listen.
+        """
+        if len(self._listeners) >= _MOST_LISTENERS:
+            raise ServiceError(Code.UNAVAILABLE, "too many listen already: close a page that you do not need")
+        listener = Listener()
+        self._resume(listener, after)
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+
+    def _resume(self, listener: Listener, after: str | None) -> None:
+        if after is None:
+            return
+        ids = [row_id(row) for row in self._past]
+        if after not in ids:
+            listener.miss()
+            return
+        for row in list(self._past)[ids.index(after) + 1 :]:
+            listener.put(row)
+
+
+def row_id(row: HistoryRow) -> str:
+    """What names a row among all networks' rows: NETWORK:SEQ."""
+    return f"{row.network}:{row.seq}"

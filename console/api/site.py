@@ -1,0 +1,73 @@
+"""What the routes are given: the desk, who may come in, and what happens meanwhile."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from console.access.identity import Identity
+from console.access.sign_in import SignIns
+from console.access.tokens import Tokens
+from console.api.desk import Desk
+from console.api.guards import RateLimit
+from console.api.happenings import Happenings
+from console.api.jobs import Jobs
+from schemas.fields import RequestId
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything that the console's web side works with; `compose` builds it."""
+
+    desk: Desk
+    tokens: Tokens
+    sign_ins: SignIns
+    happenings: Happenings
+    jobs: Jobs
+    failures: RateLimit
+    """How often an address may present what opens nothing."""
+    amqp_url: str = ""
+    """RabbitMQ with the console's user: for dead letters."""
+    kubeconfig: str | None = None
+    """The cluster where apps are made: a kubeconfig's path, `in-cluster`, or None where there is none."""
+
+
+def site(request: Request) -> Site:
+    """The site that the application was made with."""
+    found: Site = request.app.state.site
+    return found
+
+
+SiteOf = Annotated[Site, Depends(site)]
+_bearer = HTTPBearer(auto_error=False, description="a token of `moorage token create`")
+
+
+async def identity(
+    request: Request,
+    site: SiteOf,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Identity:
+    """Who asks, by a bearer token. 401 for anybody else; 429 where that was tried too often."""
+    known = site.tokens.identify(credentials.credentials) if credentials is not None else None
+    if known is not None:
+        return known
+    client = request.client.host if request.client else ""
+    if site.failures.wait_s(client):
+        raise HTTPException(429, "too many tries without a token that is valid: wait a minute")
+    raise HTTPException(
+        401,
+        "send `Authorization: Bearer TOKEN`, with a token of `moorage token create` that has not expired",
+        {"WWW-Authenticate": 'Bearer realm="moorage"'},
+    )
+
+
+IdentityOf = Annotated[Identity, Depends(identity)]
+
+IdempotencyKey = Annotated[
+    RequestId | None,
+    Header(
+        alias="Idempotency-Key",
+        description="names this change: repeated with the same key it is carried out once; its `request_id`",
+    ),
+]

@@ -1,0 +1,1 @@
+"""The page: server-rendered, for a browser that signed in with a token."""
