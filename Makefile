@@ -102,7 +102,7 @@ packages:
 	@sh compose/packages.sh $(BUILD)/packages.log
 
 plugins test-packages: | packages
-	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes)
+	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes browser)
 
 chaos-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log chaos

@@ -6,7 +6,7 @@
 # apt's output goes to LOG, whose end is shown if it fails. What running the product needs is always asked for;
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
 # `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by,
-# `chaos` what sets a process's clock.
+# `chaos` what sets a process's clock, `browser` what the page is looked at with.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -64,6 +64,11 @@ need_runtimes() {
     need podman command -v podman
     need conmon command -v conmon
     need runc command -v runc
+}
+
+need_browser() {
+    need chromium file /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome
+    need openssl command -v openssl
 }
 
 need_vm() {

@@ -61,11 +61,7 @@ class Stack:
     def check(self) -> None:
         """Raise `internal`, with the end of its log, if one of our own processes has ended."""
         for process in (self.allocator, *(node.process for node in self.nodes)):
-            if process.pid is None:
-                said = "\n".join(f"  | {line}" for line in process.tail())
-                raise ServiceError(
-                    Code.INTERNAL, f"the {process.name} ended by itself; the end of {process.log}:\n{said}"
-                )
+            check_runs(process)
 
     @property
     def env_file(self) -> Path:
@@ -151,7 +147,7 @@ def _start_allocator(servers: Servers, state_dir: Path, monitoring: str, undo: E
         "MOORAGE_DATABASE_URL": servers.database_url,
         "MOORAGE_MONITORING": monitoring,
     }
-    return _start("allocator", ["allocator"], env, state_dir / "allocator.log", undo)
+    return start("allocator", ["allocator"], env, state_dir / "allocator.log", undo)
 
 
 def _start_node(
@@ -170,7 +166,7 @@ def _start_node(
         "MOORAGE_RECONCILE_S": _RECONCILE_S,
         "MOORAGE_MONITORING": monitoring,
     }
-    process = _start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
+    process = start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
     return RunningNode(host.node, host, socket, process, monitoring)
 
 
@@ -178,7 +174,17 @@ def _socket(state_dir: Path, node: str) -> Path:
     return state_dir / "nodes" / node / "cni.sock"
 
 
-def _start(name: str, words: list[str], env: Mapping[str, str], log: Path, undo: ExitStack) -> Child:
+def check_runs(process: Child) -> None:
+    """Raise `internal`, with the end of its log, if a process of ours has ended."""
+    if process.pid is None:
+        said = "\n".join(f"  | {line}" for line in process.tail())
+        raise ServiceError(
+            Code.INTERNAL, f"the {process.name} ended by itself; the end of {process.log}:\n{said}"
+        )
+
+
+def start(name: str, words: list[str], env: Mapping[str, str], log: Path, undo: ExitStack) -> Child:
+    """A running `moorage` process with no settings but these, that `undo` stops."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MOORAGE_")}
     argv = [sys.executable, "-m", "compose.cli", *words]
     child = Child(name, argv, env={**inherited, **env}, log=log)

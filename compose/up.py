@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from compose.asking import wait_for_nodes
+from compose.local_console import LocalConsole, local_console
 from compose.settings import Settings
-from compose.stack import Stack, running_stack
+from compose.stack import Stack, check_runs, running_stack
 
 _WATCH_S = 0.5
 
@@ -49,19 +50,24 @@ def up(settings: Settings, state_dir: Path, nodes: int, console: Console) -> Non
             running_stack(
                 settings, state_dir, names, partial(console.print, highlight=False, markup=False)
             ) as stack,
+            local_console(stack, settings.kubeconfig) as web,
         ):
             wait_for_nodes(stack.console_url, names, stack.check)
             status.stop()
-            _describe(stack, console)
+            _describe(stack, web, console)
             while True:
                 stack.check()
+                check_runs(web.process)
                 threading.Event().wait(_WATCH_S)
     except Stopped:
         console.print("stopped; broker and database keep their data in", str(state_dir))
 
 
-def _describe(stack: Stack, console: Console) -> None:
+def _describe(stack: Stack, web: LocalConsole, console: Console) -> None:
     table = Table("what", "where", title="moorage is up", title_justify="left")
+    table.add_row("console", f"{web.sign_in} (lets one browser in)")
+    table.add_row("", f"others: MOORAGE_TOKENS_FILE={web.tokens_file} moorage token create NAME")
+    table.add_row("", f"pid {web.process.pid}, log {web.process.log}")
     table.add_row("commands", f"source {stack.env_file}; moorage network list")
     if stack.servers.local is not None:
         broker, database = stack.servers.local.rabbitmq.ports, stack.servers.local.mariadb.port
