@@ -29,19 +29,20 @@ def runs(
     span: AddressRange, pool: Pool, rows: Iterable[tuple[IPAddress, str, datetime]], now: datetime
 ) -> Iterator[Run]:
     """The runs of one range of `pool`. `rows` are its rows: address, state and since, ascending."""
-    blank: MapState = "reserved" if pool.policy == "reserved" else "free"
+    blank = pool.blank
     cooled = pool.cooled(now)
     at: IPAddress | None = span.first
     for address, state, since in rows:
         if at is not None and int(at) < int(address):
             yield Run(at, address - 1, pool.name, blank)
-        yield Run(address, address, pool.name, _shown(state, since > cooled, blank))
+        yield Run(address, address, pool.name, shown(state, since > cooled, blank))
         at = address + 1 if address != span.last else None
     if at is not None:
         yield Run(at, span.last, pool.name, blank)
 
 
-def _shown(state: str, cooling: bool, blank: MapState) -> MapState:
+def shown(state: str, cooling: bool, blank: MapState) -> MapState:
+    """What a row's state is shown as where what has no row is `blank`."""
     match state:
         case "attached" | "waiting" | "quarantined":
             return state

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 from uuid import UUID
 
-from schemas.address import AllocationState
+from schemas.address import AllocationState, MapState
 from schemas.fields import IPAddress
 from schemas.network import NetworkDefinition, Subnet
 from schemas.pool import DEFAULT_POOL, AddressRange, Policy
@@ -36,6 +36,11 @@ class Pool:
     def is_restricted(self) -> bool:
         """Whether only named owners may use it: there, cooldown is a preference and no wall."""
         return bool(self.owners)
+
+    @property
+    def blank(self) -> MapState:
+        """What a map shows for its addresses that nobody has."""
+        return "reserved" if self.policy == "reserved" else "free"
 
     def cooled(self, now: datetime) -> datetime:
         """The latest moment at which an address may have become free to have cooled down by `now`."""

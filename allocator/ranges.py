@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from allocator.model import Range
 from schemas.errors import Code, ServiceError
-from schemas.fields import IPAddress
+from schemas.fields import IPAddress, IPNetwork
 from schemas.network import Subnet
 from schemas.pool import AddressRange
 
@@ -51,6 +51,33 @@ def carve(existing: Sequence[Range], wanted: Iterable[AddressRange], pool_id: in
             )
         parts = split
     return parts
+
+
+def is_inside(one: IPNetwork, other: IPNetwork) -> bool:
+    """Whether `one` is `other` or a part of it."""
+    return one.version == other.version and one.prefixlen >= other.prefixlen and one.network_address in other
+
+
+def within_subnets(subnets: Iterable[IPNetwork], within: IPNetwork) -> list[AddressRange]:
+    """What `within` and the subnets have in common."""
+    found = [within if is_inside(within, subnet) else subnet for subnet in subnets if _touch(subnet, within)]
+    return [AddressRange(first=part.network_address, last=part.broadcast_address) for part in found]
+
+
+def _touch(one: IPNetwork, other: IPNetwork) -> bool:
+    return is_inside(one, other) or is_inside(other, one)
+
+
+def overlap(some: Iterable[AddressRange], others: Sequence[AddressRange]) -> list[AddressRange]:
+    """What each of `some` has in common with each of `others`."""
+    found: list[AddressRange] = []
+    for one in some:
+        for other in others:
+            low, high = max(int(one.first), int(other.first)), min(int(one.last), int(other.last))
+            if one.first.version == other.first.version and low <= high:
+                first = one.first + (low - int(one.first))
+                found.append(AddressRange(first=first, last=first + (high - low)))
+    return found
 
 
 def size_of(span: AddressRange) -> int:

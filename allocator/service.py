@@ -36,6 +36,7 @@ from schemas.message import Message, Request
 from schemas.network import NetworkCreate, NetworkDelete, NetworkList, NetworkShow, NetworkUpdate
 from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
+from schemas.tiles import AddressTiles
 
 log = structlog.get_logger("moorage.allocator")
 
@@ -72,6 +73,7 @@ _READS: Mapping[type[Request], Callable[[Any, Connection], Message]] = {
     AddressList: queries.address_list,
     AddressShow: queries.address_show,
     AddressMap: queries.address_map,
+    AddressTiles: queries.address_tiles,
     NodeList: queries.node_list,
     HistoryList: queries.history_list,
 }

@@ -5,7 +5,18 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from schemas.fields import Address, ContainerId, Ifname, Mac, NetworkName, NodeName, Owner, PoolName, Time
+from schemas.fields import (
+    Address,
+    Cidr,
+    ContainerId,
+    Ifname,
+    Mac,
+    NetworkName,
+    NodeName,
+    Owner,
+    PoolName,
+    Time,
+)
 from schemas.message import PAGE_LIMIT, Administrative, Done, Message, Page, Query, Request
 from schemas.pool import Policy
 
@@ -214,6 +225,7 @@ class AddressList(Query):
     """The addresses of a network that were ever used, narrowed by the filters. Errors: `network_unknown`."""
 
     NAME: ClassVar[str] = "address.list"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = AddressPage
 
     network: NetworkName
@@ -221,6 +233,7 @@ class AddressList(Query):
     owner: Owner | None = None
     node: NodeName | None = None
     state: AllocationState | None = None
+    within: Cidr | None = None
     after: str | None = None
     limit: int = PAGE_LIMIT
 
@@ -259,13 +272,15 @@ class AddressMapPage(Page):
 class AddressMap(Query):
     """All addresses of a network that can be handed out, as runs of one state. Errors: `network_unknown`.
 
-    A run may go on in the next page.
+    With `within`, those inside it alone. A run may go on in the next page.
     """
 
     NAME: ClassVar[str] = "address.map"
+    VERSION: ClassVar[int] = 2
     ANSWER: ClassVar[type[Message]] = AddressMapPage
 
     network: NetworkName
     pool: PoolName | None = None
+    within: Cidr | None = None
     after: str | None = None
     limit: int = PAGE_LIMIT

@@ -21,6 +21,7 @@ from schemas.message import Query, Request
 from schemas.network import NetworkCreate, NetworkDelete, NetworkList, NetworkShow, NetworkUpdate
 from schemas.node import NodeFence, NodeHeartbeat, NodeList, NodeRemove, NodeReport, NodeSync
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate
+from schemas.tiles import AddressTiles
 
 _ALL: tuple[type[Request], ...] = (
     NetworkCreate,
@@ -48,6 +49,7 @@ _ALL: tuple[type[Request], ...] = (
     AddressList,
     AddressShow,
     AddressMap,
+    AddressTiles,
     NodeList,
     HistoryList,
     ReplayPreview,

@@ -7,9 +7,12 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from allocator import tiles
 from allocator.maps import Run, joined, runs
-from allocator.model import Network, Range
+from allocator.model import Network, Pool, Range
+from allocator.ranges import overlap, within_subnets
 from allocator.store import allocations, history, networks, nodes, pools
+from allocator.store.tiles import counts
 from allocator.tables import stored
 from allocator.views import address_of, address_view, network_view, pool_view, utc
 from schemas.address import (
@@ -23,11 +26,12 @@ from schemas.address import (
     AllocationState,
 )
 from schemas.errors import Code, ServiceError
-from schemas.fields import IPAddress
+from schemas.fields import IPAddress, IPNetwork
 from schemas.history import HistoryList, HistoryPage, HistoryRow
 from schemas.network import NetworkList, NetworkPage, NetworkShow, NetworkView
 from schemas.node import NodeList, NodePage, NodeView
 from schemas.pool import AddressRange, PoolList, PoolPage
+from schemas.tiles import AddressTiles, TilesView
 
 T = TypeVar("T")
 
@@ -62,7 +66,7 @@ def address_list(query: AddressList, connection: Connection) -> AddressPage:
     """Addresses that were ever used, in address order."""
     network = _network(connection, query.network)
     after = None if query.after is None else _cursor(query.after, ip_address)
-    within = None if query.pool is None else _spans(connection, network, query.pool, after)
+    within = _spans(connection, network, query, after)
     rows = allocations.page(connection, network.id, query, after=after, within=within)
     shown = rows[: query.limit]
     views = tuple(address_view(network, row) for row in shown)
@@ -70,14 +74,23 @@ def address_list(query: AddressList, connection: Connection) -> AddressPage:
 
 
 def _spans(
-    connection: Connection, network: Network, name: str, after: IPAddress | None
-) -> list[AddressRange]:
-    """What of a pool lies behind the cursor, in the order of the page."""
-    pool = next((pool for pool in network.pools if pool.name == name), None)
-    if pool is None:
-        return []
-    parts = sorted(pools.ranges(connection, pool.id), key=lambda part: stored(part.first))
-    return [part.span() for part in parts if after is None or stored(part.last) > stored(after)]
+    connection: Connection, network: Network, query: AddressList, after: IPAddress | None
+) -> list[AddressRange] | None:
+    """What of a pool, and of what it is narrowed to, lies behind the cursor, in the order of the page."""
+    if query.pool is None and query.within is None:
+        return None
+    inside = None if query.within is None else _inside(network, query.within)
+    found = inside or []
+    if query.pool is not None:
+        pool = network.named(query.pool)
+        parts = [] if pool is None else [part.span() for part in pools.ranges(connection, pool.id)]
+        found = parts if inside is None else overlap(parts, inside)
+    ordered = sorted(found, key=lambda span: stored(span.first))
+    return [span for span in ordered if after is None or stored(span.last) > stored(after)]
+
+
+def _inside(network: Network, within: IPNetwork) -> list[AddressRange]:
+    return within_subnets([subnet.cidr for subnet in network.definition.subnets], within)
 
 
 def address_show(query: AddressShow, connection: Connection) -> AddressView:
@@ -142,7 +155,7 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
     found: list[Run] = []
     end: IPAddress | None = None
     budget = _MAP_ROWS
-    for part in _parts(connection, network, query.pool, after):
+    for pool, part in _parts(connection, network, query, after):
         first = part.first if after is None or stored(after) < stored(part.first) else after + 1
         span = AddressRange(first=first, last=part.last)
         rows = allocations.stretch(connection, network.id, span, budget)
@@ -150,7 +163,7 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
         if cut:
             span = AddressRange(first=first, last=rows[-1][0])
         budget -= len(rows)
-        found = list(joined([*found, *runs(span, network.pool(part.pool_id), rows, now)]))
+        found = list(joined([*found, *runs(span, pool, rows, now)]))
         end = span.last
         if cut or budget <= 0 or len(found) > query.limit:
             break
@@ -169,21 +182,48 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
 
 
 def _parts(
-    connection: Connection, network: Network, pool: str | None, after: IPAddress | None
-) -> list[Range]:
-    """The ranges to be shown that lie, at least in part, behind the cursor, in the order of the pages."""
-    only = None if pool is None else network.named(pool)
-    if pool is not None and only is None:
+    connection: Connection, network: Network, query: AddressMap, after: IPAddress | None
+) -> list[tuple[Pool, AddressRange]]:
+    """What is to be shown and lies, at least in part, behind the cursor, in the order of the pages."""
+    only = None if query.pool is None else network.named(query.pool)
+    if query.pool is not None and only is None:
         raise ServiceError(
             Code.POOL_UNKNOWN,
-            f"network {network.name} has no pool {pool}; `moorage pool list {network.name}` shows them",
-            pool=pool,
+            f"network {network.name} has no pool {query.pool}; `moorage pool list {network.name}` shows them",
+            pool=query.pool,
         )
-    all_parts = (
-        pools.network_ranges(connection, network.id) if only is None else pools.ranges(connection, only.id)
+    inside = None if query.within is None else _inside(network, query.within)
+    parts = _ranges(connection, network, only, inside)
+    spans = [
+        (network.pool(part.pool_id), span)
+        for part in parts
+        for span in ([part.span()] if inside is None else overlap([part.span()], inside))
+    ]
+    ordered = sorted(spans, key=lambda each: stored(each[1].first))
+    return [(pool, span) for pool, span in ordered if after is None or stored(span.last) > stored(after)]
+
+
+def _ranges(
+    connection: Connection, network: Network, only: Pool | None, inside: list[AddressRange] | None
+) -> list[Range]:
+    if only is not None:
+        return pools.ranges(connection, only.id)
+    if inside is not None:
+        return pools.ranges_within(connection, network.id, inside)
+    return pools.network_ranges(connection, network.id)
+
+
+def address_tiles(query: AddressTiles, connection: Connection) -> TilesView:
+    """A subnet or a part of one, counted by tile: ranges in Python, rows in one statement of the database."""
+    network = _network(connection, query.network)
+    subnets = [subnet.cidr for subnet in network.definition.subnets]
+    grid = tiles.grid_of(network.name, subnets, query.within)
+    parts = pools.ranges_within(connection, network.id, within_subnets(subnets, query.within))
+    by_id = {pool.id: pool for pool in network.pools}
+    spans = [(part.span(), part.pool_id) for part in parts if part.pool_id in by_id]
+    return tiles.view(
+        network.name, grid, tiles.counted(grid, spans, by_id, counts(connection, network.id, grid))
     )
-    ordered = sorted(all_parts, key=lambda part: stored(part.first))
-    return [part for part in ordered if after is None or stored(part.last) > stored(after)]
 
 
 def node_list(query: NodeList, connection: Connection) -> NodePage:

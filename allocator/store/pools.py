@@ -8,6 +8,7 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     ScalarSelect,
+    and_,
     func,
     insert,
     literal_column,
@@ -21,7 +22,7 @@ from allocator import tables as t
 from allocator.model import Pool, Range
 from allocator.store.networks import read_pool
 from schemas.fields import IPAddress
-from schemas.pool import PoolSettings
+from schemas.pool import AddressRange, PoolSettings
 
 
 def add(
@@ -125,6 +126,16 @@ def network_ranges(connection: Connection, network_id: int) -> list[Range]:
     statement = select(t.ranges).where(t.ranges.c.network_id == network_id)
     rows = connection.execute(statement.order_by(t.ranges.c.family, t.ranges.c.first)).mappings()
     return [_read(row) for row in rows]
+
+
+def ranges_within(connection: Connection, network_id: int, spans: Collection[AddressRange]) -> list[Range]:
+    """The ranges of a network that have addresses of these spans, by family and address."""
+    if not spans:
+        return []
+    r = t.ranges.c
+    touching = or_(*(and_(r.first <= span.last, r.last >= span.first) for span in spans))
+    statement = select(t.ranges).where(r.network_id == network_id, touching)
+    return [_read(row) for row in connection.execute(statement.order_by(r.family, r.first)).mappings()]
 
 
 def _read(row: RowMapping) -> Range:
