@@ -155,7 +155,7 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
     found: list[Run] = []
     end: IPAddress | None = None
     budget = _MAP_ROWS
-    for pool, part in _parts(connection, network, query, after):
+    for pool_id, part in _parts(connection, network, query, after):
         first = part.first if after is None or stored(after) < stored(part.first) else after + 1
         span = AddressRange(first=first, last=part.last)
         rows = allocations.stretch(connection, network.id, span, budget)
@@ -163,7 +163,7 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
         if cut:
             span = AddressRange(first=first, last=rows[-1][0])
         budget -= len(rows)
-        found = list(joined([*found, *runs(span, pool, rows, now)]))
+        found = list(joined([*found, *runs(span, network.pool(pool_id), rows, now)]))
         end = span.last
         if cut or budget <= 0 or len(found) > query.limit:
             break
@@ -183,8 +183,8 @@ def address_map(query: AddressMap, connection: Connection) -> AddressMapPage:
 
 def _parts(
     connection: Connection, network: Network, query: AddressMap, after: IPAddress | None
-) -> list[tuple[Pool, AddressRange]]:
-    """What is to be shown and lies, at least in part, behind the cursor, in the order of the pages."""
+) -> list[tuple[int, AddressRange]]:
+    """Of each pool, by id, what is to be shown and lies, at least in part, behind the cursor, in order."""
     only = None if query.pool is None else network.named(query.pool)
     if query.pool is not None and only is None:
         raise ServiceError(
@@ -195,12 +195,14 @@ def _parts(
     inside = None if query.within is None else _inside(network, query.within)
     parts = _ranges(connection, network, only, inside)
     spans = [
-        (network.pool(part.pool_id), span)
+        (part.pool_id, span)
         for part in parts
         for span in ([part.span()] if inside is None else overlap([part.span()], inside))
     ]
     ordered = sorted(spans, key=lambda each: stored(each[1].first))
-    return [(pool, span) for pool, span in ordered if after is None or stored(span.last) > stored(after)]
+    return [
+        (pool_id, span) for pool_id, span in ordered if after is None or stored(span.last) > stored(after)
+    ]
 
 
 def _ranges(
@@ -218,7 +220,7 @@ def address_tiles(query: AddressTiles, connection: Connection) -> TilesView:
     network = _network(connection, query.network)
     subnets = [subnet.cidr for subnet in network.definition.subnets]
     grid = tiles.grid_of(network.name, subnets, query.within)
-    parts = pools.ranges_within(connection, network.id, within_subnets(subnets, query.within))
+    parts = pools.ranges_within(connection, network.id, _inside(network, query.within))
     by_id = {pool.id: pool for pool in network.pools}
     spans = [(part.span(), part.pool_id) for part in parts if part.pool_id in by_id]
     return tiles.view(
