@@ -88,10 +88,15 @@ def grid_of(network: str, subnets: Collection[IPNetwork], within: IPNetwork) -> 
 
 
 def counted(
-    grid: Grid, parts: Iterable[tuple[AddressRange, int]], pools: Mapping[int, Pool], rows: Iterable[Rows]
+    grid: Grid,
+    parts: Iterable[tuple[AddressRange, int]],
+    pools: Mapping[int, Pool],
+    rows: Iterable[Rows],
+    named: Collection[str] | None = None,
 ) -> dict[int, Counts]:
     """The tiles that have addresses, in order. `parts` are ranges and the ids of their pools.
 
+    Of pools that are not `named` (None: all are) it is told only that their addresses are reserved.
     Ranges and rows are read one after the other: of what moved in between, no more is counted than is there.
     """
     sizes: Counter[tuple[int, int]] = Counter()
@@ -102,7 +107,7 @@ def counted(
     blank = dict(sizes)
     for group in rows:
         at = (group.tile, group.pool_id)
-        if at not in blank:
+        if at not in blank or not _is_named(pools[group.pool_id], named):
             continue
         untouched = pools[group.pool_id].blank
         state = shown(group.state, group.cooling, untouched)
@@ -111,9 +116,17 @@ def counted(
             found[group.tile].states[state] += count
             blank[at] -= count
     for (tile, pool_id), size in sizes.items():
-        found[tile].states[pools[pool_id].blank] += blank[tile, pool_id]
-        found[tile].pools[pools[pool_id].name] += size
+        pool = pools[pool_id]
+        if _is_named(pool, named):
+            found[tile].states[pool.blank] += blank[tile, pool_id]
+            found[tile].pools[pool.name] += size
+        else:
+            found[tile].states["reserved"] += size
     return found
+
+
+def _is_named(pool: Pool, named: Collection[str] | None) -> bool:
+    return named is None or pool.name in named
 
 
 def view(network: str, grid: Grid, tiles: Mapping[int, Counts]) -> TilesView:
@@ -134,7 +147,7 @@ def _tile(first: IPAddress, counts: Counts, most: int) -> Tile:
     pools = sorted(counts.pools.items(), key=lambda item: (-item[1], item[0]))
     return Tile(
         first=first,
-        total=str(sum(counts.pools.values())),
+        total=str(sum(counts.states.values())),
         states={state: str(counts.states[state]) for state in _STATES if counts.states[state]},
         pools={name: str(count) for name, count in pools[:most]},
         more_pools=len(pools[most:]),

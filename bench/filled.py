@@ -85,7 +85,7 @@ def _fill(engine: Engine, allocator: Allocator, part: _Part, rows: int) -> None:
     while chunk := [row for row, _ in zip(made, range(_CHUNK), strict=False)]:
         held += sum(row["state"] != "free" for row in chunk)
         with engine.begin() as connection:
-            connection.execute(insert(t.allocations), [_known(t.allocations, row) for row in chunk])
+            connection.execute(insert(t.allocations), [known(t.allocations, row) for row in chunk])
     cursor = None if part.first + rows > last else part.first + rows
     with engine.begin() as connection:
         moved = update(t.ranges).where(t.ranges.c.id == found["id"])
@@ -115,7 +115,7 @@ def _rows(part: _Part, count: int, found: RowMapping, now: datetime) -> Iterator
         }
 
 
-def _known(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+def known(table: Table, row: dict[str, Any]) -> dict[str, Any]:
     """The part of `row` that the table has columns for."""
     unknown = [
         column.name
@@ -146,7 +146,7 @@ def _remember(connection: Connection) -> None:
         "user_id": literal("node.bench"),
         "details": literal("{}"),
     }
-    columns = _known(t.history, values)
+    columns = known(t.history, values)
     connection.execute(insert(t.history).from_select(list(columns), select(*columns.values())))
     last = select(func.max(t.history.c.seq)).scalar_subquery()
     moved = update(t.networks).where(t.networks.c.id == network["id"])

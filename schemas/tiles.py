@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
+from pydantic import Field
+
 from schemas.address import MapState
 from schemas.fields import Address, Cidr, NetworkName, PoolName
 from schemas.message import Message, Query
@@ -37,6 +39,7 @@ class TilesView(Message):
 class AddressTiles(Query):
     """`within`, a subnet of the network or a part of one, cut into at most 256 equal tiles.
 
+    Addresses of other pools than `pools` (None: all) count as reserved, and those pools are not named.
     Errors: `network_unknown`, `range_invalid` (not inside one subnet: the message names those there are).
     """
 
@@ -45,3 +48,4 @@ class AddressTiles(Query):
 
     network: NetworkName
     within: Cidr
+    pools: tuple[PoolName, ...] | None = Field(default=None, max_length=1000)

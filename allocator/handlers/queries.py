@@ -223,9 +223,8 @@ def address_tiles(query: AddressTiles, connection: Connection) -> TilesView:
     parts = pools.ranges_within(connection, network.id, _inside(network, query.within))
     by_id = {pool.id: pool for pool in network.pools}
     spans = [(part.span(), part.pool_id) for part in parts if part.pool_id in by_id]
-    return tiles.view(
-        network.name, grid, tiles.counted(grid, spans, by_id, counts(connection, network.id, grid))
-    )
+    found = tiles.counted(grid, spans, by_id, counts(connection, network.id, grid), query.pools)
+    return tiles.view(network.name, grid, found)
 
 
 def node_list(query: NodeList, connection: Connection) -> NodePage:

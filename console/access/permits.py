@@ -28,6 +28,7 @@ from schemas.message import Request
 from schemas.network import NetworkList, NetworkShow, NetworkView
 from schemas.pool import PoolCreate, PoolDelete, PoolList, PoolResize, PoolUpdate, PoolView
 from schemas.requests import MAY_SEND, QUERIES
+from schemas.tiles import AddressTiles
 
 OTHERS = "others"
 """What a tenant is told instead of the name of a pool that is not its own."""
@@ -45,6 +46,7 @@ _TENANT = frozenset(
         AddressList,
         AddressShow,
         AddressMap,
+        AddressTiles,
         AddressReserve,
         AddressRebind,
         AddressReleaseByOperator,

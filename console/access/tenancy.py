@@ -24,10 +24,12 @@ from schemas.history import HistoryPage
 from schemas.message import Done, Message, Page, Request
 from schemas.network import NetworkPage, NetworkShow, NetworkView
 from schemas.pool import PoolChange, PoolCreate, PoolList, PoolPage, PoolUpdate, PoolView
+from schemas.tiles import AddressTiles, TilesView
 
 Ask = Callable[[Request], Awaitable[Message]]
 P = TypeVar("P", bound=Page)
 _PAGE = 500
+_TILED = 1000
 
 
 class Tenancy:
@@ -99,6 +101,15 @@ class Tenancy:
             raise permits.no_address(request.network, request.address)
         return request.model_copy(update={"expected_owner": request.expected_owner or owner})
 
+    async def own_tiles(self, request: AddressTiles) -> Request:
+        """Of pools that do not allow its owners it is told no more than that their addresses are taken."""
+        named = tuple(sorted(await self._visible(request.network)))[:_TILED]
+        return request.model_copy(update={"pools": named})
+
+    async def _visible(self, network: str) -> frozenset[str]:
+        pools = await self._pools(network)
+        return frozenset(pool.pool for pool in pools if permits.allows(self.identity, pool.owners))
+
     async def _pools(self, network: str) -> list[PoolView]:
         found: list[PoolView] = []
         after: str | None = None
@@ -145,8 +156,7 @@ class Tenancy:
 
     async def map(self, network: str, found: AddressMapPage) -> Message:
         """All, but of pools that do not allow its owners no more than that they are taken."""
-        pools = await self._pools(network)
-        visible = {pool.pool for pool in pools if permits.allows(self.identity, pool.owners)}
+        visible = await self._visible(network)
         return found.model_copy(update={"runs": tuple(permits.seen_runs(self.identity, found.runs, visible))})
 
     async def history(self, network: str, found: HistoryPage) -> Message:
@@ -165,6 +175,7 @@ _HELD: Mapping[type[Request], Callable[[Tenancy, Any], Awaitable[Request]]] = {
     AddressReserve: Tenancy.own_owner,
     AddressRebind: Tenancy.own_owner,
     AddressReleaseByOperator: Tenancy.own_address,
+    AddressTiles: Tenancy.own_tiles,
 }
 _SEEN: Mapping[type[Message], Callable[[Tenancy, str, Any], Awaitable[Message]]] = {
     NetworkView: Tenancy.network,
@@ -176,6 +187,7 @@ _SEEN: Mapping[type[Message], Callable[[Tenancy, str, Any], Awaitable[Message]]]
     AddressMapPage: Tenancy.map,
     HistoryPage: Tenancy.history,
     OwnerAddresses: Tenancy.as_it_is,
+    TilesView: Tenancy.as_it_is,
     Done: Tenancy.as_it_is,
 }
 

@@ -43,6 +43,25 @@ def shown(within: str, parts: list[tuple[str, int]], *rows: Rows) -> list[dict[s
     return [{**tile, "first": str(tile["first"])} for tile in tiles]
 
 
+def test_of_pools_that_are_not_named_it_tells_only_that_they_are_taken():
+    parts = [(span("10.1.0.0-10.1.0.9"), 1), (span("10.1.0.10-10.1.0.19"), 2)]
+    grid = Grid(ip_network("10.1.0.0/24"))
+    names = sorted(pool.name for pool in POOLS.values() if pool.id in (1, 2))
+    rows = [
+        Rows(0, 1, "attached", False, 1),
+        Rows(5, 1, "attached", False, 1),
+        Rows(12, 2, "waiting", False, 1),
+    ]
+    told = counted(grid, parts, POOLS, rows, names[:1])
+    everything = counted(grid, parts, POOLS, rows)
+    hidden = [tile for tile, counts in everything.items() if names[0] not in counts.pools]
+    assert len(told) == len(everything) == 20
+    assert len(hidden) == 10
+    for tile, counts in told.items():
+        assert counts == everything[tile] if tile not in hidden else counts.states == {"reserved": 1}
+        assert not counts.pools or tile not in hidden
+
+
 def test_a_tile_counts_what_is_free_without_a_row_or_with_one_that_has_cooled():
     tiles = shown(
         "10.1.0.0/16",
