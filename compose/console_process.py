@@ -24,6 +24,7 @@ from console.api.desk import Desk
 from console.api.guards import RateLimit
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
+from console.api.letters import Letters
 from console.api.site import Site
 from schemas.errors import Code, ServiceError
 from schemas.health import Check, Health
@@ -52,15 +53,15 @@ async def run_console(settings: Settings) -> None:
     registry = new_registry("console")
     with _bound(settings.console_listen) as listener:
         async with rpc_client(url, name="console", asked=Asked(registry)) as asker:
-            happenings, jobs = Happenings(), Jobs()
+            happenings, jobs, desk = Happenings(), Jobs(), Desk(asker, settings.timeout_s)
             site = Site(
-                desk=Desk(asker, settings.timeout_s),
+                desk=desk,
                 tokens=tokens,
                 sign_ins=SignIns(tokens, settings.console_one_time_token),
                 happenings=happenings,
                 jobs=jobs,
+                letters=Letters(url, desk, timeout_s=settings.timeout_s),
                 failures=RateLimit(_FAILURE_RATE, _FAILURE_BURST),
-                amqp_url=url,
                 kubeconfig=settings.kubeconfig,
             )
             async with (

@@ -14,9 +14,10 @@ from console.api.desk import Desk
 from console.api.guards import RateLimit
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
+from console.api.letters import Letters
 from console.api.site import Site
 from schemas.message import Request
-from tests.console_fakes import Answers, FakeAllocator
+from tests.console_fakes import URL, Answers, FakeAllocator
 
 ORIGIN = "http://console.test"
 ONE_TIME = "o" * 43
@@ -33,12 +34,14 @@ class Web:
     ) -> None:
         self.allocator = FakeAllocator(dict(answers or {}))
         self.tokens = Tokens(folder / "tokens.json")
+        desk = Desk(self.allocator)
         self.site = Site(
-            desk=Desk(self.allocator),
+            desk=desk,
             tokens=self.tokens,
             sign_ins=SignIns(self.tokens, ONE_TIME),
             happenings=Happenings(),
             jobs=Jobs(),
+            letters=Letters(URL, desk),
             failures=RateLimit(1000, 1000),
         )
         self.app = application(self.site, clients or RateLimit(1e6, 1_000_000))

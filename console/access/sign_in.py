@@ -26,6 +26,10 @@ class SignedIn:
     csrf: str
     of_token: bool = True
 
+    def is_from_here(self, csrf: str) -> bool:
+        """Whether a form came from a page of this session."""
+        return hmac.compare_digest(csrf.encode(), self.csrf.encode())
+
 
 class SignIns:
     """Who is signed in. A restart of the console signs everybody out; a revoked token does so at once."""

@@ -50,6 +50,11 @@ class RateLimit:
         self._rate, self._burst, self._now, self._most = rate, burst, now, most
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
+    def is_spent(self, key: str) -> bool:
+        """Whether the next request would have to wait; counts none."""
+        bucket = self._buckets.get(key)
+        return bucket is not None and bucket.tokens + (self._now() - bucket.at) * self._rate < 1
+
     def wait_s(self, key: str) -> float:
         """Count one request; 0, or how many seconds later it would be taken."""
         now = self._now()

@@ -33,6 +33,7 @@ _STATUS: Mapping[str, HTTPStatus] = {
     Code.ADDRESS_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.NODE_UNKNOWN: HTTPStatus.NOT_FOUND,
     "request_unknown": HTTPStatus.NOT_FOUND,
+    "letter_unknown": HTTPStatus.NOT_FOUND,
     Code.PAUSED: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Code.NOT_PROVISIONED: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -13,6 +13,7 @@ from console.api.desk import Desk
 from console.api.guards import RateLimit
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
+from console.api.letters import Letters
 from schemas.fields import RequestId
 
 
@@ -25,10 +26,9 @@ class Site:
     sign_ins: SignIns
     happenings: Happenings
     jobs: Jobs
+    letters: Letters
     failures: RateLimit
     """How often an address may present what opens nothing."""
-    amqp_url: str = ""
-    """RabbitMQ with the console's user: for dead letters."""
     kubeconfig: str | None = None
     """The cluster where apps are made: a kubeconfig's path, `in-cluster`, or None where there is none."""
 

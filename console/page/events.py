@@ -1,0 +1,60 @@
+"""What happens, as it happens: a page that lists it, and the stream that pages listen to."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+from console.access import permits
+from console.api.happenings import Missed, row_id
+from console.page.browser import COOKIE, Visit, VisitOf
+from schemas.fields import SYSTEM_NETWORK
+from schemas.history import HistoryRow
+from schemas.network import NetworkList, NetworkPage
+
+router = APIRouter()
+_QUIET_S = 10.0
+
+
+@router.get("/events")
+async def show_events(visit: VisitOf, network: str = "") -> Response:
+    """The page."""
+    known = await visit.ask(NetworkList(limit=500), NetworkPage)
+    names = [each.network for each in known.networks]
+    if not visit.identity.confined:
+        names.append(SYSTEM_NETWORK)
+    return visit.page("events.html", names=names, chosen=network)
+
+
+@router.get("/events/stream")
+async def stream(visit: VisitOf, network: str = "") -> Response:
+    """Server-sent events: each row as JSON, as this identity may see it."""
+    after = visit.request.headers.get("Last-Event-ID")
+    return StreamingResponse(
+        _told(visit, network, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _told(visit: Visit, network: str, after: str | None) -> AsyncIterator[str]:
+    cookie = visit.request.cookies.get(COOKIE, "")
+    yield ": here you are\n\n"
+    with visit.site.happenings.listening(after) as listener:
+        while visit.site.sign_ins.find(cookie) is not None:
+            found = await listener.next(_QUIET_S)
+            if found is None:
+                yield ": quiet\n\n"
+            elif isinstance(found, Missed):
+                yield "event: missed\ndata: {}\n\n"
+            elif network in ("", found.network) and (row := seen(visit, found)) is not None:
+                yield f"id: {row_id(row)}\nevent: row\ndata: {row.model_dump_json(exclude_none=True)}\n\n"
+            await asyncio.sleep(0)
+
+
+def seen(visit: Visit, row: HistoryRow) -> HistoryRow | None:
+    """A row as this identity may see it: of pools without owners' names, tenants look for themselves."""
+    if row.network == SYSTEM_NETWORK and visit.identity.confined:
+        return None
+    return permits.seen_row(visit.identity, row, frozenset())

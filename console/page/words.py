@@ -1,0 +1,103 @@
+"""How pages say things: times, counts, shares, ranges. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+STATES: Mapping[str, tuple[str, str]] = {
+    "attached": ("●", "attached: a pod has it"),
+    "waiting": ("◐", "waiting: kept for its owner"),
+    "cooling": ("◌", "cooling: freed a moment ago"),
+    "quarantined": ("✕", "conflict: somebody else was seen to use it"),
+    "reserved": ("▪", "reserved: not handed out"),
+    "free": ("·", "free"),
+}
+"""Glyph and meaning of each state of an address, in the order of the legend: told apart without colour."""
+
+NETWORK_STATES: Mapping[str, str] = {
+    "creating": "◔",
+    "active": "●",
+    "failed": "✕",
+    "deleting": "◕",
+    "deleted": "○",
+}
+NODE_STATES: Mapping[str, str] = {
+    "ready": "●",
+    "lost": "?",
+    "fenced": "✕",
+    "pending": "◔",
+    "error": "✕",
+    "removed": "○",
+}
+
+
+def moment(at: datetime | None) -> str:
+    """A time to the second, in UTC."""
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def machine_time(at: datetime) -> str:
+    """A time for `<time datetime>`."""
+    return at.astimezone(UTC).isoformat()
+
+
+def number(value: Any) -> str:
+    """A whole number with blanks between thousands, or as a power where it is astronomic."""
+    count = int(value)
+    if count >= 10**12:
+        return f"≈ 10^{len(str(count)) - 1}"
+    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def percent(part: Any, whole: Any) -> str:
+    """A share that neither hides what is there nor what is missing behind a rounded 0 or 100."""
+    some, all_of_it = int(part), int(whole)
+    if not all_of_it:
+        return "0 %"
+    share = 100 * some / all_of_it
+    if 0 < share < 1:
+        return "<1 %"
+    if 99 < share < 100:
+        return ">99 %"
+    return f"{share:.0f} %"
+
+
+def tenths(part: Any, whole: Any) -> int:
+    """A share in tenths, 0 to 10, with something for what is there at all: a class of the style sheet."""
+    some, all_of_it = int(part), int(whole)
+    if not some or not all_of_it:
+        return 0
+    return min(10, max(1, round(10 * some / all_of_it)))
+
+
+def listed(values: Sequence[Any], most: int = 6) -> str:
+    """The first few of many."""
+    shown = ", ".join(str(value) for value in values[:most])
+    more = len(values) - most
+    return f"{shown} and {number(more)} more" if more > 0 else shown
+
+
+def duration(seconds: int | None) -> str:
+    """Seconds in the largest unit that they fill; for ever where there is no end."""
+    if seconds is None:
+        return "for ever"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "moment": moment,
+    "machine_time": machine_time,
+    "number": number,
+    "listed": listed,
+    "duration": duration,
+}
+GLOBALS: Mapping[str, Any] = {
+    "STATES": STATES,
+    "NETWORK_STATES": NETWORK_STATES,
+    "NODE_STATES": NODE_STATES,
+    "percent": percent,
+    "tenths": tenths,
+}
