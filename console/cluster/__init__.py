@@ -1,0 +1,1 @@
+"""From a chosen pool to a running workload: manifests, the Kubernetes API, nodes that it says are off."""
