@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from console.cluster.failures import Call, Expired, refusal
+from console.cluster.failures import Call, refusal
 from schemas.errors import Code, ServiceError
 
 Object = Mapping[str, Any]
@@ -121,7 +121,8 @@ def _send(
 def _read(call: Call, step: Callable[[], Any]) -> Any:
     """What `step` comes to, the client's errors as ours."""
     from kubernetes.client.exceptions import ApiException  # noqa: PLC0415  see access.py
-    from urllib3.exceptions import HTTPError, TimeoutError  # noqa: PLC0415
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+    from urllib3.exceptions import HTTPError, ReadTimeoutError  # noqa: PLC0415
 
     try:
         return step()
@@ -129,7 +130,11 @@ def _read(call: Call, step: Callable[[], Any]) -> Any:
         if not error.status:  # the client's own: TLS
             raise _away(call, error.reason) from error
         raise refusal(call, int(error.status), error.body) from error
-    except TimeoutError as error:
+    except ConfigException as error:  # a token that ran out, and that cannot be renewed
+        raise ServiceError(
+            Code.SENDER_FORBIDDEN, f"the console's token for Kubernetes cannot be renewed: {error}"
+        ) from error
+    except ReadTimeoutError as error:
         raise ServiceError(
             Code.TIMEOUT, f"Kubernetes' API did not answer in time ({call}): look whether it is overloaded"
         ) from error
@@ -160,6 +165,3 @@ def _garbled(call: Call) -> ServiceError:
         Code.UNAVAILABLE,
         f"what answers at the address of Kubernetes' API is something else ({call})",
     )
-
-
-__all__ = ["Call", "Change", "Expired", "Listing", "Object", "answer", "changes", "listing"]
