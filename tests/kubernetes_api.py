@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +76,8 @@ class KubernetesApi:
         self.stalled.set()
         self.page = 500
         """The most objects that a page of a list has."""
+        self.second = 1.0
+        """How long a second of a watch takes, in seconds."""
         self.foreign: bytes | None = None
         """What everything is answered with, by a server that is none of Kubernetes."""
         self.cuts = 0
@@ -102,10 +104,6 @@ class KubernetesApi:
         with self.store.changed:
             self.cuts += 1
             self.store.changed.notify_all()
-
-    def wait_for_watch(self, limit_s: float = 20) -> None:
-        """Until a watch of Nodes is under way."""
-        wait_until(lambda: any(each.query.get("watch") for each in self.asked), limit_s)
 
     # Below, what the server does with a request that the OpenAPI knows.
 
@@ -208,7 +206,7 @@ class KubernetesApi:
 
     def _events(self, operation: Operation, resource: str, namespace: str) -> Iterator[Object]:
         seen, cuts = int(operation.query.get("resourceVersion") or 0), self.cuts
-        until = time.monotonic() + operation.query.get("timeoutSeconds", 60)
+        until = time.monotonic() + operation.query.get("timeoutSeconds", 60) * self.second
         while True:
             with self.store.changed:
                 if seen < self.store.compacted:
@@ -376,7 +374,7 @@ def kubernetes_api() -> Iterator[KubernetesApi]:
     assert api.violations == []
 
 
-def wait_until(condition: Any, limit_s: float = 20) -> None:
+def wait_until(condition: Callable[[], Any], limit_s: float = 20) -> None:
     """Until `condition()` holds."""
     until = time.monotonic() + limit_s
     while not condition():

@@ -4,6 +4,7 @@ It sends one `node.fence` for each life of a node, as long as it runs. It may ru
 request has the same `request_id` in each, so it is carried out once.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from threading import Event
 from typing import Protocol
@@ -64,9 +65,11 @@ class Fencing:
         """Until `stop` is set: within a slice, or the time limit of a call that is under way then."""
         pause_s = self._first_pause_s
         while not stop.is_set():
+            began = time.monotonic()
             try:
                 self._round(stop)
                 pause_s = self._first_pause_s
+                stop.wait(self._first_pause_s - (time.monotonic() - began))  # a server that ends each at once
             except Expired:
                 self._version = None
             except ServiceError as error:
