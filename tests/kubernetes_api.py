@@ -30,6 +30,7 @@ REASONS = {
     404: "NotFound",
     409: "Conflict",
     410: "Expired",
+    415: "UnsupportedMediaType",
     422: "Invalid",
     429: "TooManyRequests",
     500: "InternalError",
@@ -166,6 +167,8 @@ class KubernetesApi:
     def _apply(self, operation: Operation) -> Object:
         resource, namespace, name = _target(operation)
         self._authorize("patch", resource, namespace)
+        if operation.media != "application/apply-patch+yaml":
+            raise Refusal(415, "this server only applies: the media type is another kind of patch")
         manager, wanted = operation.query.get("fieldManager"), operation.body
         if not manager:
             raise Refusal(400, "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value")

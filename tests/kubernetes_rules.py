@@ -27,6 +27,7 @@ class Operation:
     path: str
     parameters: Mapping[str, str]
     query: Mapping[str, Any]
+    media: str | None
     body: Any
     answer: str
 
@@ -42,7 +43,7 @@ def read(verb: str, path: str, query: Sequence[tuple[str, str]], media: str | No
         raise Violation(f"a query parameter is given twice: {names}")
     found = {name: _parameter(operation["query"], name, text) for name, text in query}
     document = _body(operation, media, body)
-    return Operation(verb, template, parameters, found, document, operation["answer"])
+    return Operation(verb, template, parameters, found, media, document, operation["answer"])
 
 
 def _template(path: str) -> tuple[str, dict[str, str]]:

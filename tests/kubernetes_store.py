@@ -69,6 +69,9 @@ class Store:
         self.version += 1
         item = copy.deepcopy(item)
         item["metadata"]["resourceVersion"] = str(self.version)
+        before = self.objects.get(key)
+        if before is None or before.get("spec") != item.get("spec"):
+            item["metadata"]["generation"] = item["metadata"].get("generation", 0) + 1
         self.objects[key] = item
         self.events.append((self.version, event, key[0], item))
         self.changed.notify_all()

@@ -31,7 +31,27 @@ _LONGEST_IMAGE_NAME = 255
 
 
 @dataclass(frozen=True)
-class App:
+class Workload:
+    """A StatefulSet or Deployment by its name. Raises `invalid_request` as `App` does."""
+
+    namespace: str
+    name: str
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        _check_label("namespace", self.namespace, _LONGEST_LABEL)
+        _check_label("name", self.name, LONGEST_NAME)
+        if self.kind not in ("StatefulSet", "Deployment"):
+            _refuse("kind", self.kind, "write StatefulSet or Deployment")
+
+    @property
+    def owners(self) -> str:
+        """The owners that network and pool must allow; pods of apps named `NAME-...` are among them, too."""
+        return f"{self.namespace}/{self.name}-*"
+
+
+@dataclass(frozen=True)
+class App(Workload):
     """A workload whose pods take their addresses from one pool.
 
     `addresses` are those that were chosen out of a larger pool; where the pool is just these, or any of
@@ -39,9 +59,6 @@ class App:
     field's name and what to write instead.
     """
 
-    namespace: str
-    name: str
-    kind: Kind
     image: str
     network: str
     pool: str
@@ -51,12 +68,9 @@ class App:
     port: int | None = None
 
     def __post_init__(self) -> None:
-        _check_label("namespace", self.namespace, _LONGEST_LABEL)
-        _check_label("name", self.name, LONGEST_NAME)
+        super().__post_init__()
         _check_label("network", self.network, _LONGEST_LABEL)
         _check_label("pool", self.pool, _LONGEST_LABEL)
-        if self.kind not in ("StatefulSet", "Deployment"):
-            _refuse("kind", self.kind, "write StatefulSet or Deployment")
         if self.policy not in ("pinned", "shared"):
             _refuse("policy", self.policy, "write pinned or shared: a reserved pool gives no pod an address")
         if self.kind == "Deployment" and self.policy == "pinned":
@@ -97,11 +111,6 @@ class App:
     def waits_for_owners(self) -> bool:
         """Whether each pod gets its own address back: it then needs none in an annotation."""
         return self.policy == "pinned"
-
-    @property
-    def owners(self) -> str:
-        """The owners that network and pool must allow; pods of apps named `NAME-...` are among them, too."""
-        return f"{self.namespace}/{self.name}-*"
 
     @property
     def reservations(self) -> tuple[tuple[str, tuple[IPAddress, ...]], ...]:

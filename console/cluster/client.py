@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from console.cluster.app import App, Kind, check_namespace
+from console.cluster.app import App, Kind, Workload, check_namespace
 from console.cluster.calls import Change, Listing, Object, answer, changes, listing
 from console.cluster.failures import Absent, Call, Expired, no_namespace
-from console.cluster.manifests import MANAGED_BY_LABEL, MANAGER, manifest, selector
+from console.cluster.manifests import (
+    MANAGED_BY_LABEL,
+    MANAGER,
+    NETWORK_ANNOTATION,
+    POOL_ANNOTATION,
+    manifest,
+    selector,
+)
 from console.cluster.room import Room
 from schemas.errors import Code, ServiceError
 
@@ -31,9 +38,21 @@ class Applied:
     """An app as Kubernetes has it now. `changed` is False where it was so before."""
 
     uid: str
-    version: str
     created: bool
     changed: bool
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An app that the console made: how many pods it is to have, how many of them are ready."""
+
+    workload: Workload
+    image: str
+    replicas: int
+    ready: int
+    network: str
+    pool: str
+    leaving: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,7 @@ class Cluster:
         before = self._workload(app)
         after = answer(
             self._call("patch", app),
-            self._method("patch", app),
+            self._method("patch", app.kind),
             app.name,
             app.namespace,
             manifest(app, room),
@@ -102,12 +121,26 @@ class Cluster:
             timeout_s=self.timeout_s,
         )
         metadata = after["metadata"]
-        version = str(metadata.get("resourceVersion"))
-        created = before is None or before["metadata"].get("uid") != metadata.get("uid")
-        changed = created or before is None or before["metadata"].get("resourceVersion") != version
-        return Applied(uid=str(metadata.get("uid")), version=version, created=created, changed=changed)
+        known = before["metadata"] if before is not None else {}
+        created = known.get("uid") != metadata.get("uid")
+        same = all(known.get(field) == metadata.get(field) for field in ("uid", "generation", "labels"))
+        return Applied(uid=str(metadata.get("uid")), created=created, changed=not same)
 
-    def delete(self, app: App) -> bool:
+    def apps(self, namespace: str) -> tuple[Placed, ...]:
+        """What the console made in a namespace, by name."""
+        found = []
+        for kind, plural in _PLURAL.items():
+            listed = listing(
+                Call("list", "apps", plural, namespace),
+                self._method("list", kind),
+                namespace,
+                label_selector=f"{MANAGED_BY_LABEL}={MANAGER}",
+                timeout_s=self.timeout_s,
+            )
+            found += [_placed(kind, item) for item in listed.items]
+        return tuple(sorted(found, key=lambda placed: (placed.workload.name, placed.workload.kind)))
+
+    def delete(self, app: Workload) -> bool:
         """Delete the workload and, before it, its pods; whether there was one. Twice is a success.
 
         It is gone when its pods are. Only what the console made is deleted, and only the very object that
@@ -124,13 +157,15 @@ class Cluster:
             "propagationPolicy": "Foreground",
             "preconditions": {"uid": uid},
         }
-        return self._find(call, self._method("delete", app), app.name, app.namespace, body=body) is not None
+        return (
+            self._find(call, self._method("delete", app.kind), app.name, app.namespace, body=body) is not None
+        )
 
-    def pods(self, app: App) -> tuple[Pod, ...]:
+    def pods(self, app: Workload) -> tuple[Pod, ...]:
         """The app's pods now, by name."""
         return tuple(sorted(map(_pod, self._pods(app).items), key=lambda pod: pod.name))
 
-    def watch_pods(self, app: App, for_s: float) -> Iterator[Pod]:
+    def watch_pods(self, app: Workload, for_s: float) -> Iterator[Pod]:
         """The app's pods now, and then each that comes, changes or goes, for `for_s` seconds.
 
         It can be left at any time.
@@ -176,17 +211,17 @@ class Cluster:
 
         return AppsV1Api(self._api)
 
-    def _method(self, verb: str, app: App) -> Callable[..., Any]:
-        kind = "stateful_set" if app.kind == "StatefulSet" else "deployment"
-        method: Callable[..., Any] = getattr(self._apps, f"{verb}_namespaced_{kind}")
+    def _method(self, verb: str, kind: Kind) -> Callable[..., Any]:
+        name = "stateful_set" if kind == "StatefulSet" else "deployment"
+        method: Callable[..., Any] = getattr(self._apps, f"{verb}_namespaced_{name}")
         return method
 
-    def _call(self, verb: str, app: App) -> Call:
+    def _call(self, verb: str, app: Workload) -> Call:
         return Call(verb, "apps", _PLURAL[app.kind], app.namespace, app.name)
 
-    def _workload(self, app: App) -> Object | None:
+    def _workload(self, app: Workload) -> Object | None:
         """The workload of that name; None if there is none. Raises `invalid_request` if it is not ours."""
-        found = self._find(self._call("get", app), self._method("read", app), app.name, app.namespace)
+        found = self._find(self._call("get", app), self._method("read", app.kind), app.name, app.namespace)
         if found is not None and (found["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) != MANAGER:
             raise ServiceError(
                 Code.INVALID_REQUEST,
@@ -203,7 +238,7 @@ class Cluster:
         except Absent:
             return None
 
-    def _pods(self, app: App) -> Listing:
+    def _pods(self, app: Workload) -> Listing:
         return listing(
             Call("list", "", "pods", app.namespace),
             self._core.list_namespaced_pod,
@@ -212,7 +247,7 @@ class Cluster:
             timeout_s=self.timeout_s,
         )
 
-    def _pod_changes(self, app: App, version: str, until: float) -> Iterator[Change]:
+    def _pod_changes(self, app: Workload, version: str, until: float) -> Iterator[Change]:
         """Until that time, in as many streams as the server wants."""
         call = Call("watch", "", "pods", app.namespace)
         while (left := until - time.monotonic()) > 0:
@@ -232,6 +267,20 @@ class Cluster:
 
 def _is_leaving(item: Object) -> bool:
     return bool(item["metadata"].get("deletionTimestamp"))
+
+
+def _placed(kind: Kind, item: Object) -> Placed:
+    spec, template = item["spec"], item["spec"]["template"]
+    asked = template["metadata"].get("annotations") or {}
+    return Placed(
+        workload=Workload(item["metadata"]["namespace"], item["metadata"]["name"], kind),
+        image=template["spec"]["containers"][0].get("image") or "",
+        replicas=spec.get("replicas", 1),
+        ready=(item.get("status") or {}).get("readyReplicas") or 0,
+        network=asked.get(NETWORK_ANNOTATION, ""),
+        pool=asked.get(POOL_ANNOTATION, ""),
+        leaving=_is_leaving(item),
+    )
 
 
 def _pod(item: Object) -> Pod:

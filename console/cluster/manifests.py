@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from console.cluster.app import App
+from console.cluster.app import App, Workload
 from console.cluster.room import Room, is_tight
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -20,12 +20,12 @@ _PLAIN = re.compile(r"[A-Za-z][\w./:@*-]+", re.ASCII)
 """Text that no reader of YAML, 1.1 or 1.2, takes for a number; those for booleans PyYAML knows."""
 
 
-def labels(app: App) -> dict[str, str]:
+def labels(app: Workload) -> dict[str, str]:
     """What the workload and its pods carry, and what it finds them by."""
     return {NAME_LABEL: app.name, MANAGED_BY_LABEL: MANAGER}
 
 
-def selector(app: App) -> str:
+def selector(app: Workload) -> str:
     """The label selector of the app's pods."""
     return ",".join(f"{name}={value}" for name, value in labels(app).items())
 

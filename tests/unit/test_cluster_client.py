@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from console.cluster.access import connect
-from console.cluster.app import App
-from console.cluster.client import FIELD_MANAGER, Cluster, Pod
+from console.cluster.app import App, Workload
+from console.cluster.client import FIELD_MANAGER, Cluster, Placed, Pod
 from console.cluster.manifests import labels, manifest
 from console.cluster.room import Room
 from schemas.errors import Code, ServiceError
@@ -84,9 +84,15 @@ def test_an_app_is_applied_by_the_consoles_own_field_manager_without_force(
 @APPS
 def test_the_same_app_twice_changes_nothing(cluster: Cluster, app: App):
     first, second = cluster.apply(app), cluster.apply(app)
-    assert (second.uid, second.version) == (first.uid, first.version)
+    assert second.uid == first.uid
     assert not second.created
     assert not second.changed
+
+
+def test_a_status_that_changes_meanwhile_is_no_change_of_the_app(api: KubernetesApi, cluster: Cluster):
+    cluster.apply(WEB)
+    api.store.put("statefulsets", {**api.store.objects[KEY], "status": {"replicas": 2}})
+    assert not cluster.apply(WEB).changed
 
 
 def test_another_app_of_that_name_changes_it(api: KubernetesApi, cluster: Cluster):
@@ -215,7 +221,7 @@ def test_an_app_is_deleted_with_its_pods_first_and_only_the_one_that_was_looked_
     api: KubernetesApi, cluster: Cluster, app: App
 ):
     uid = cluster.apply(app).uid
-    assert cluster.delete(app) is True
+    assert cluster.delete(Workload(app.namespace, app.name, app.kind)) is True
     (asked,) = [each for each in api.asked if each.verb == "delete"]
     assert asked.body["propagationPolicy"] == "Foreground"
     assert asked.body["preconditions"] == {"uid": uid}
@@ -236,6 +242,20 @@ def test_an_app_that_goes_between_the_look_and_the_deletion_is_gone(api: Kuberne
     cluster.apply(WEB)
     api.refusals.append(("delete", Refusal(404, 'statefulsets.apps "web" not found')))
     assert cluster.delete(WEB) is False
+
+
+def test_what_the_console_made_in_a_namespace_is_listed(api: KubernetesApi, cluster: Cluster):
+    cluster.apply(WEB)
+    cluster.apply(API)
+    cluster.apply(replace(API, namespace="default"))
+    foreign = manifest(replace(API, name="foreign"))
+    foreign["metadata"]["labels"] = {}
+    api.store.put("deployments", foreign)
+    cluster.delete(API)
+    assert cluster.apps("shop") == (
+        Placed(Workload("shop", "api", "Deployment"), "nginx:1.29", 2, 0, "prod", "web", leaving=True),
+        Placed(Workload("shop", "web", "StatefulSet"), "nginx:1.29", 2, 0, "prod", "web"),
+    )
 
 
 def test_the_apps_pods_are_listed_and_no_others(api: KubernetesApi, cluster: Cluster):

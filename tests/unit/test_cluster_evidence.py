@@ -107,8 +107,9 @@ def test_a_node_that_moorage_does_not_know_is_left_alone(story: Story):
     assert story.tell(NODE, "deleted", None) == []
 
 
-def test_a_deletion_is_void_once_the_node_is_listed_again(story: Story):
-    assert story.tell(NODE, READY, "deleted", READY, replace(NODE, uid="u2"), LOST) == []
+@pytest.mark.parametrize("uid", ["u1", "u2"])
+def test_a_deletion_is_void_once_the_node_is_listed_again(story: Story, uid: str):
+    assert story.tell(NODE, READY, "deleted", READY, replace(NODE, uid=uid), LOST) == []
     assert story.tell("deleted", LOST) == [FIRST]
 
 

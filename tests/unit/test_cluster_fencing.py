@@ -30,6 +30,7 @@ class Moorage:
         self.fences: list[NodeFence] = []
         self.listed = 0
         self.failures: list[ServiceError] = []
+        self.refusals = 0
 
     @staticmethod
     def view(name: str, state: Any = "ready", session: UUID = FIRST) -> NodeView:
@@ -46,6 +47,7 @@ class Moorage:
             return NodePage(nodes=shown, next=names[1] if len(names) > 2 else None)
         assert isinstance(request, NodeFence)
         if self.failures:
+            self.refusals += 1
             raise self.failures.pop(0)
         self.fences.append(request)
         known = self.views[request.node]
@@ -249,6 +251,18 @@ def test_a_fence_that_is_not_answered_is_asked_for_again(
     wait_until(lambda: moorage.fenced)
     moorage.looks()
     assert moorage.fenced == [("node-1", FIRST)]
+
+
+def test_a_fence_of_a_node_that_was_removed_is_asked_for_once(
+    api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None]
+):
+    moorage.failures += [ServiceError(Code.NODE_UNKNOWN, "there is no node node-1")] * 9
+    moorage.say("node-1", "lost")
+    put_node(api, "node-1", ready=False, tainted=True)
+    fencing()
+    wait_until(lambda: moorage.refusals)
+    moorage.looks()
+    assert moorage.refusals == 1
 
 
 def test_a_moorage_that_does_not_answer_stops_neither_the_watch_nor_the_fence_later(
