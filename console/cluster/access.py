@@ -9,11 +9,15 @@ if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
 
-def connect(kubeconfig: Path | None, context: str | None = None) -> "ApiClient":
-    """A client of the cluster that `kubeconfig` names, under its current or another `context`.
+IN_CLUSTER = "in-cluster"
+"""Instead of a kubeconfig's path: the cluster whose pod this process runs in."""
 
-    Without one it is the cluster whose pod this process runs in. Nothing is sent yet. Nothing is tried
-    twice by itself: each call has one time limit, and callers say what to do about a failure. Raises
+
+def connect(kubeconfig: str | Path, context: str | None = None) -> "ApiClient":
+    """A client of the cluster that a kubeconfig names, under its current or another `context`.
+
+    `in-cluster` is the cluster whose pod this process runs in. Nothing is sent yet. Nothing is tried twice by
+    itself: each call has one time limit, and callers say what to do about a failure. Raises
     `not_provisioned`.
     """
     # Imported where it is needed: it takes a third of a second, which every command would wait for.
@@ -24,7 +28,7 @@ def connect(kubeconfig: Path | None, context: str | None = None) -> "ApiClient":
     configuration.retries = False
     configuration.keep_alive = True
     try:
-        if kubeconfig is None:
+        if kubeconfig == IN_CLUSTER:
             config.load_incluster_config(client_configuration=configuration)
         else:
             config.load_kube_config(
@@ -38,8 +42,8 @@ def connect(kubeconfig: Path | None, context: str | None = None) -> "ApiClient":
     return ApiClient(configuration)
 
 
-def _unusable(kubeconfig: Path | None, error: Exception) -> ServiceError:
-    if kubeconfig is None:
+def _unusable(kubeconfig: str | Path, error: Exception) -> ServiceError:
+    if kubeconfig == IN_CLUSTER:
         return ServiceError(
             Code.NOT_PROVISIONED,
             f"there is no service account of Kubernetes to use here ({error}): name a kubeconfig, or run the "

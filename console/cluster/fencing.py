@@ -4,9 +4,10 @@ It sends one `node.fence` for each life of a node, as long as it runs. It may ru
 request has the same `request_id` in each, so it is carried out once.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
-from threading import Event
+from threading import Event, Thread
 from typing import Protocol
 
 import structlog
@@ -15,6 +16,7 @@ from console.cluster import evidence
 from console.cluster.calls import Change, Listing
 from console.cluster.evidence import Records, read_node
 from console.cluster.failures import Expired
+from console.session import Asker
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
 from schemas.node import NodeFence, NodeFenced, NodeList, NodePage, NodeView
@@ -23,6 +25,9 @@ SLICE_S = 10.0
 """How long the watch is listened to before Moorage's own view is asked for again, in seconds."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _PAGE = 500
+
+_GRACE_S = 5.0
+"""How much longer than Moorage's answer its bringer is waited for, in seconds."""
 
 log = structlog.get_logger("moorage.console")
 
@@ -180,3 +185,34 @@ class Fencing:
             if page.next is None or page.next == after:
                 return found
             after = page.next
+
+
+async def keep_fencing(nodes: Nodes, asker: Asker, timeout_s: float = 10.0) -> None:
+    """Run `Fencing` in a thread of its own until cancelled; each answer may take `timeout_s` seconds.
+
+    The thread ends within a slice after that, and keeps no process from ending.
+    """
+    loop, stop = asyncio.get_running_loop(), Event()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def ask(request: Request) -> Message:
+        if stop.is_set():
+            raise ServiceError(Code.UNAVAILABLE, "the console is ending")
+        asked = asyncio.run_coroutine_threadsafe(asker.ask(request, timeout_s=timeout_s), loop)
+        try:
+            return asked.result(timeout_s + _GRACE_S)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            raise ServiceError(Code.TIMEOUT, "Moorage did not answer in time") from error
+
+    def run() -> None:
+        try:
+            Fencing(nodes, ask).run(stop)
+        except Exception as error:
+            if not stop.is_set():
+                loop.call_soon_threadsafe(ended.set_exception, error)
+
+    Thread(target=run, name="fencing", daemon=True).start()
+    try:
+        await ended
+    finally:
+        stop.set()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from console.cluster.access import connect
+from console.cluster.access import IN_CLUSTER, connect
 from console.cluster.app import App, Workload
 from console.cluster.client import FIELD_MANAGER, Cluster, Placed, Pod
 from console.cluster.manifests import labels, manifest
@@ -334,8 +334,8 @@ def test_a_kubeconfig_that_cannot_be_used_says_so(tmp_path: Path):
         assert str(file) in error.message
 
 
-def test_without_a_kubeconfig_it_takes_the_pods_service_account(monkeypatch: pytest.MonkeyPatch):
+def test_in_a_cluster_it_takes_the_pods_service_account(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    error = refused(connect, None)
+    error = refused(connect, IN_CLUSTER)
     assert error.code == Code.NOT_PROVISIONED
     assert "name a kubeconfig" in error.message

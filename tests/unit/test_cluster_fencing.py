@@ -1,5 +1,6 @@
 """The loop that fences what Kubernetes says is off, whatever happens to its watch of the API."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,13 +11,15 @@ from uuid import UUID
 import pytest
 
 from console.cluster.access import connect
+from console.cluster.calls import Change, Listing
 from console.cluster.client import Cluster
 from console.cluster.evidence import OUT_OF_SERVICE
-from console.cluster.fencing import Fencing
+from console.cluster.fencing import Fencing, keep_fencing
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
 from schemas.node import NodeFence, NodeFenced, NodeList, NodePage, NodeView
 from tests.kubernetes_api import KubernetesApi, Refusal, kubernetes_api, wait_until
+from tests.node_fakes import until
 
 FIRST, SECOND = (UUID(f"{number}b8f7a52-6c1e-4a5e-9a65-0f2a4e4f0a11") for number in (0, 1))
 NAMES = ("node-1", "node-2", "node-3")
@@ -281,3 +284,39 @@ def test_a_moorage_that_does_not_answer_stops_neither_the_watch_nor_the_fence_la
     api.store.remove("nodes", "node-1")
     moorage.say("node-1", "lost")
     wait_until(lambda: moorage.fenced)
+
+
+class Asker:
+    """Moorage, asked from an event loop."""
+
+    def __init__(self, moorage: Moorage) -> None:
+        self.moorage = moorage
+
+    async def ask(self, request: Request, *, timeout_s: float = 10.0) -> Message:
+        return self.moorage.ask(request)
+
+
+async def test_beside_an_event_loop_it_runs_until_it_is_cancelled(
+    api: KubernetesApi, moorage: Moorage, tmp_path: Path
+):
+    moorage.say("node-1", "lost")
+    put_node(api, "node-1", ready=False, tainted=True)
+    cluster = Cluster(connect(api.kubeconfig(tmp_path)), timeout_s=20)
+    task = asyncio.create_task(keep_fencing(cluster, Asker(moorage)))
+    await until(lambda: moorage.fenced, limit_s=20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: all(thread.name != "fencing" for thread in threading.enumerate()), limit_s=20)
+
+
+async def test_what_nobody_foresaw_ends_it_with_that_error(moorage: Moorage):
+    class Broken:
+        def nodes(self) -> Listing:
+            raise KeyError("metadata")
+
+        def node_changes(self, version: str, for_s: float) -> Iterator[Change]:
+            return iter(())
+
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(keep_fencing(Broken(), Asker(moorage)), 20)
