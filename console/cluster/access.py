@@ -16,6 +16,7 @@ IN_CLUSTER = "in-cluster"
 def connect(kubeconfig: str | Path, context: str | None = None) -> "ApiClient":
     """A client of the cluster that a kubeconfig names, under its current or another `context`.
 
+    To be called off the event loop: a kubeconfig may name a program that brings a token, which is run here.
     `in-cluster` is the cluster whose pod this process runs in. Nothing is sent yet. Nothing is tried twice by
     itself: each call has one time limit, and callers say what to do about a failure. Raises
     `not_provisioned`.

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FIELD_MANAGER = "moorage-console"
 _APPLY = "application/apply-patch+yaml"
+_SHORTEST_S = 0.2
+"""Streams begin at most this often, in seconds, should the server end each at once."""
 _PLURAL: dict[Kind, str] = {"Deployment": "deployments", "StatefulSet": "statefulsets"}
 
 
@@ -250,7 +252,7 @@ class Cluster:
     def _pod_changes(self, app: Workload, version: str, until: float) -> Iterator[Change]:
         """Until that time, in as many streams as the server wants."""
         call = Call("watch", "", "pods", app.namespace)
-        while (left := until - time.monotonic()) > 0:
+        while (left := until - (began := time.monotonic())) > 0:
             for change in changes(
                 call,
                 self._core.list_namespaced_pod,
@@ -263,6 +265,7 @@ class Cluster:
                 version = change.version or version
                 if change.kind != "BOOKMARK":
                     yield change
+            time.sleep(max(0.0, _SHORTEST_S - (time.monotonic() - began)))
 
 
 def _is_leaving(item: Object) -> bool:

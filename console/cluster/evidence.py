@@ -11,6 +11,8 @@ What Kubernetes says
 What Moorage says
   - The node is `lost`: it has sent no heartbeat for long enough. A node that is heard is never fenced, it
     is waited for, whatever Kubernetes says of it.
+  - And it stays lost for another two heartbeats while Moorage answers: after a restored backup, or once a
+    broker is back, nodes that are well count as lost until they are heard again.
 
 What does not count
   - A Node that is merely NotReady, cordoned, or has another taint.
@@ -35,6 +37,9 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 ACTOR = "kubernetes"
 """Whom history names as having asked: nobody but the cluster did."""
 
+CONFIRMED_AFTER_S = 20.0
+"""How long a node must be seen to stay lost: two heartbeats, in seconds."""
+
 _TAINTED = f"its Node in Kubernetes has the taint {OUT_OF_SERVICE}"
 _DELETED = "its Node was deleted from Kubernetes"
 
@@ -54,7 +59,8 @@ class Record:
     """What was seen of a Node so far. `uid` names the object: one made anew has another.
 
     `session` is the life of the node that a statement about it is about, and before there is one, the
-    latest that is known. `spent`: what is said now was acted on, or turned out to be about an earlier life.
+    latest that is known. `lost_since` is when Moorage first said so without a break, in seconds of a
+    monotonic clock. `spent`: what is said now was acted on, or turned out to be about an earlier life.
     """
 
     name: str
@@ -63,6 +69,7 @@ class Record:
     out_of_service: bool
     deleted: bool = False
     session: UUID | None = None
+    lost_since: float | None = None
     spent: bool = False
 
     @property
@@ -137,20 +144,29 @@ def relisted(records: Records, nodes: Iterable[KubernetesNode]) -> tuple[Records
     return found, believed
 
 
-def judge(record: Record, view: NodeView | None) -> tuple[Record, NodeFence | None]:
-    """What becomes of a Node's record, and the request to send, if any, now that Moorage's view is known.
+def unheard(records: Records) -> Records:
+    """After Moorage did not answer: that it said lost before counts no more."""
+    return {name: replace(record, lost_since=None) for name, record in records.items()}
 
-    `view` is None where Moorage does not know such a node.
+
+def judge(
+    record: Record, view: NodeView | None, now: float, confirmed_after_s: float = CONFIRMED_AFTER_S
+) -> tuple[Record, NodeFence | None]:
+    """What becomes of a Node's record, and the request to send, if any, with Moorage's view of `now`.
+
+    `now` is in seconds of a monotonic clock. `view` is None where Moorage does not know such a node.
     """
     if view is None:
-        return replace(record, session=None, spent=record.spent or record.is_due), None
+        return replace(record, session=None, lost_since=None, spent=record.spent or record.is_due), None
+    lost_since = None if view.state != "lost" else now if record.lost_since is None else record.lost_since
+    record = replace(record, lost_since=lost_since)
     if not record.is_due:
         return replace(record, session=view.session), None
     meant = record.session or view.session
     if view.session != meant or view.state == "fenced":
         return replace(record, session=view.session, spent=True), None
     record = replace(record, session=meant)
-    if view.state != "lost" or record.reason is None:
+    if lost_since is None or now - lost_since < confirmed_after_s or record.reason is None:
         return record, None
     return record, NodeFence(
         request_id=request_id(view.node, meant),

@@ -56,11 +56,13 @@ class Fencing:
         ask: Ask,
         *,
         slice_s: float = SLICE_S,
+        confirmed_after_s: float = evidence.CONFIRMED_AFTER_S,
         pauses_s: tuple[float, float] = (_FIRST_PAUSE_S, _LONGEST_PAUSE_S),
     ) -> None:
         self._nodes = nodes
         self._ask = ask
         self._slice_s = slice_s
+        self._confirmed_after_s = confirmed_after_s
         self._first_pause_s, self._longest_pause_s = pauses_s
         self._records: Records = {}
         self._version: str | None = None
@@ -132,9 +134,11 @@ class Fencing:
             views = self._views()
         except ServiceError as error:
             log.warning("no node is fenced: Moorage does not tell", code=error.code, error=error.message)
+            self._records = evidence.unheard(self._records)
             return
+        now = time.monotonic()
         for name, record in list(self._records.items()):
-            after, fence = evidence.judge(record, views.get(name))
+            after, fence = evidence.judge(record, views.get(name), now, self._confirmed_after_s)
             if record.is_due and after.spent:
                 log.warning("not fenced: it is another life of the node, or none", node=name)
             if fence is not None and self._fence(fence):
@@ -187,7 +191,13 @@ class Fencing:
             after = page.next
 
 
-async def keep_fencing(nodes: Nodes, asker: Asker, timeout_s: float = 10.0) -> None:
+async def keep_fencing(
+    nodes: Nodes,
+    asker: Asker,
+    *,
+    timeout_s: float = 10.0,
+    confirmed_after_s: float = evidence.CONFIRMED_AFTER_S,
+) -> None:
     """Run `Fencing` in a thread of its own until cancelled; each answer may take `timeout_s` seconds.
 
     The thread ends within a slice after that, and keeps no process from ending.
@@ -206,7 +216,7 @@ async def keep_fencing(nodes: Nodes, asker: Asker, timeout_s: float = 10.0) -> N
 
     def run() -> None:
         try:
-            Fencing(nodes, ask).run(stop)
+            Fencing(nodes, ask, confirmed_after_s=confirmed_after_s).run(stop)
         except Exception as error:
             if not stop.is_set():
                 loop.call_soon_threadsafe(ended.set_exception, error)

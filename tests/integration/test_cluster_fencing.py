@@ -77,7 +77,7 @@ def api(moorage: Moorage, tmp_path: Path) -> Iterator[KubernetesApi]:
         for name in ("n1", "n2", "n3"):
             put_node(running, name)
         cluster = Cluster(connect(running.kubeconfig(tmp_path)), timeout_s=20)
-        loop = Fencing(cluster, moorage.ask, slice_s=0.3, pauses_s=(0.01, 0.05))
+        loop = Fencing(cluster, moorage.ask, slice_s=0.3, confirmed_after_s=0.05, pauses_s=(0.01, 0.05))
         thread = threading.Thread(target=loop.run, args=(stop,))
         thread.start()
         moorage.look()

@@ -1,5 +1,7 @@
 """The console in a cluster: what it asks of Kubernetes' API, and what it makes of the answers."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -332,6 +334,12 @@ def test_a_kubeconfig_that_cannot_be_used_says_so(tmp_path: Path):
         error = refused(connect, file)
         assert error.code == Code.NOT_PROVISIONED
         assert str(file) in error.message
+
+
+def test_kubernetes_client_is_not_imported_before_it_is_used():
+    modules = "console.cluster.access, console.cluster.client, console.cluster.fencing"
+    program = f"import sys, {modules}; sys.exit('kubernetes' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_in_a_cluster_it_takes_the_pods_service_account(monkeypatch: pytest.MonkeyPatch):

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from console.cluster.evidence import (
+    CONFIRMED_AFTER_S,
     OUT_OF_SERVICE,
     KubernetesNode,
     Record,
@@ -20,6 +21,7 @@ from console.cluster.evidence import (
     relisted,
     request_id,
     seen,
+    unheard,
 )
 from schemas.node import NodeFence, NodeView
 from schemas.requests import REQUESTS
@@ -38,10 +40,14 @@ READY, LOST = view("ready"), view("lost")
 
 
 class Story:
-    """One node, told step by step; `fences` are the requests that were to be sent, all of them answered."""
+    """One node, told step by step; `fences` are the requests that were to be sent, all of them answered.
+
+    A node that is lost is looked at twice, long enough apart.
+    """
 
     def __init__(self) -> None:
         self.records: Records = {}
+        self.now = 0.0
         self.fences: list[NodeFence] = []
 
     def tell(self, *steps: KubernetesNode | NodeView | str | None) -> list[UUID]:
@@ -52,7 +58,11 @@ class Story:
             elif isinstance(step, str):
                 self.records = deleted(self.records, "node-1")
             elif "node-1" in self.records:
-                record, fence = judge(self.records["node-1"], step)
+                before = self.records["node-1"]
+                if step is not None and step.state == "lost" and before.lost_since is None:
+                    before, _ = judge(before, step, self.now)
+                self.now += CONFIRMED_AFTER_S
+                record, fence = judge(before, step, self.now)
                 if fence is not None:
                     self.fences.append(fence)
                     record = done(record)
@@ -146,12 +156,25 @@ def test_the_deletion_of_a_node_that_was_fenced_for_its_taint_asks_for_nothing_m
 
 def test_a_fence_that_was_not_answered_is_asked_for_again_under_the_same_id():
     record = Record("node-1", "u1", ready=False, out_of_service=True)
-    record, first = judge(record, LOST)
-    record, second = judge(record, LOST)
+    record, none = judge(record, LOST, 0)
+    assert none is None
+    record, first = judge(record, LOST, CONFIRMED_AFTER_S)
+    record, second = judge(record, LOST, CONFIRMED_AFTER_S + 10)
     assert first is not None
     assert first == second
     assert first.request_id == request_id("node-1", FIRST)
     assert len({request_id(node, session) for node in ("a", "b") for session in (FIRST, SECOND)}) == 4
+
+
+def test_a_node_must_stay_lost_for_two_heartbeats_while_moorage_answers():
+    record = Record("node-1", "u1", ready=False, out_of_service=True)
+    looks = [(LOST, 0), (LOST, 19.9), (READY, 20), (LOST, 30), (LOST, 49.9)]
+    for view_, now in looks:
+        record, fence = judge(record, view_, now)
+        assert fence is None
+    assert judge(record, LOST, 50)[1] is not None
+    record = unheard({"node-1": record})["node-1"]
+    assert judge(record, LOST, 60)[1] is None
 
 
 def nodes(*names: str) -> Iterable[KubernetesNode]:

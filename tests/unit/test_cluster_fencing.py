@@ -96,7 +96,7 @@ def fencing(api: KubernetesApi, moorage: Moorage, tmp_path: Path) -> Iterator[Ca
 
     def start() -> None:
         cluster = Cluster(connect(api.kubeconfig(tmp_path)), timeout_s=20)
-        loop = Fencing(cluster, moorage.ask, slice_s=0.3, pauses_s=(0.01, 0.05))
+        loop = Fencing(cluster, moorage.ask, slice_s=0.3, confirmed_after_s=0.05, pauses_s=(0.01, 0.05))
         threads.append(threading.Thread(target=loop.run, args=(stop,)))
         threads[-1].start()
         watches(api)
@@ -302,7 +302,7 @@ async def test_beside_an_event_loop_it_runs_until_it_is_cancelled(
     moorage.say("node-1", "lost")
     put_node(api, "node-1", ready=False, tainted=True)
     cluster = Cluster(connect(api.kubeconfig(tmp_path)), timeout_s=20)
-    task = asyncio.create_task(keep_fencing(cluster, Asker(moorage)))
+    task = asyncio.create_task(keep_fencing(cluster, Asker(moorage), confirmed_after_s=0))
     await until(lambda: moorage.fenced, limit_s=20)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
