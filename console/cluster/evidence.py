@@ -102,20 +102,21 @@ def read_node(item: Mapping[str, Any]) -> KubernetesNode:
 
 def seen(records: Records, node: KubernetesNode) -> Records:
     """After the Node was listed, added or modified."""
-    known = records.get(node.name)
+    return {**records, node.name: _seen(records.get(node.name), node)}
+
+
+def _seen(known: Record | None, node: KubernetesNode) -> Record:
     if known is None or known.uid != node.uid:
         session = known.session if known is not None else None
-        found = Record(node.name, node.uid, node.ready, node.out_of_service, session=session)
-    else:
-        came_back = node.ready and not known.ready
-        found = replace(
-            known,
-            ready=node.ready,
-            out_of_service=node.out_of_service,
-            deleted=False,
-            spent=node.out_of_service and known.out_of_service and (known.spent or came_back),
-        )
-    return {**records, node.name: found}
+        return Record(node.name, node.uid, node.ready, node.out_of_service, session=session)
+    came_back = node.ready and not known.ready
+    return replace(
+        known,
+        ready=node.ready,
+        out_of_service=node.out_of_service,
+        deleted=False,
+        spent=node.out_of_service and known.out_of_service and (known.spent or came_back),
+    )
 
 
 def deleted(records: Records, name: str) -> Records:
@@ -136,11 +137,11 @@ def relisted(records: Records, nodes: Iterable[KubernetesNode]) -> tuple[Records
     present = [name for name, record in records.items() if not record.deleted]
     missing = [name for name in present if name not in listed]
     believed = 2 * len(missing) <= len(present)
-    found: Records = records if believed else {}
+    found = dict(records) if believed else {}
     for name in missing if believed else ():
-        found = deleted(found, name)
-    for node in listed.values():
-        found = seen(found, node)
+        found[name] = replace(found[name], deleted=True, spent=False)
+    for name, node in listed.items():
+        found[name] = _seen(found.get(name), node)
     return found, believed
 
 

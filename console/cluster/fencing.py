@@ -58,11 +58,13 @@ class Fencing:
         slice_s: float = SLICE_S,
         confirmed_after_s: float = evidence.CONFIRMED_AFTER_S,
         pauses_s: tuple[float, float] = (_FIRST_PAUSE_S, _LONGEST_PAUSE_S),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = nodes
         self._ask = ask
         self._slice_s = slice_s
         self._confirmed_after_s = confirmed_after_s
+        self._clock = clock
         self._first_pause_s, self._longest_pause_s = pauses_s
         self._records: Records = {}
         self._version: str | None = None
@@ -79,6 +81,7 @@ class Fencing:
                 stop.wait(self._first_pause_s - (time.monotonic() - began))  # a server that ends each at once
             except Expired:
                 self._version = None
+                stop.wait(self._first_pause_s)
             except ServiceError as error:
                 log.warning("Nodes of Kubernetes are not watched", code=error.code, error=error.message)
                 if pause_s > self._first_pause_s:
@@ -130,29 +133,34 @@ class Fencing:
 
     def _settle(self) -> None:
         """Hold all records against what Moorage says, and fence what is due. Failures are tried again."""
+        while self._settle_one():
+            pass
+
+    def _settle_one(self) -> bool:
+        """Fence one node at most; whether one was, so that others are looked at again before they are.
+
+        An answer may take long, and what Moorage said before it is old by then.
+        """
         try:
             views = self._views()
         except ServiceError as error:
             log.warning("no node is fenced: Moorage does not tell", code=error.code, error=error.message)
             self._records = evidence.unheard(self._records)
-            return
-        now = time.monotonic()
-        for name, record in list(self._records.items()):
+            return False
+        now, records = self._clock(), dict(self._records)
+        self._records = records
+        for name, record in list(records.items()):
             after, fence = evidence.judge(record, views.get(name), now, self._confirmed_after_s)
             if record.is_due and after.spent:
                 log.warning("not fenced: it is another life of the node, or none", node=name)
-            if fence is not None and self._fence(fence):
-                after = evidence.done(after)
-            self._note(name, after)
-
-    def _note(self, name: str, record: evidence.Record) -> None:
-        """Keep the record; of a Node that is gone for good, none."""
-        kept = dict(self._records)
-        if record.deleted and record.spent:
-            del kept[name]
-        else:
-            kept[name] = record
-        self._records = kept
+            settled = fence is not None and self._fence(fence)
+            after = evidence.done(after) if settled else after
+            del records[name]
+            if not (after.deleted and after.spent):  # gone for good
+                records[name] = after  # behind the others: one that cannot be fenced holds up none
+            if fence is not None:
+                return settled
+        return False
 
     def _fence(self, request: NodeFence) -> bool:
         """Whether the request was settled, one way or the other."""

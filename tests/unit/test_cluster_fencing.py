@@ -13,7 +13,7 @@ import pytest
 from console.cluster.access import connect
 from console.cluster.calls import Change, Listing
 from console.cluster.client import Cluster
-from console.cluster.evidence import OUT_OF_SERVICE
+from console.cluster.evidence import CONFIRMED_AFTER_S, OUT_OF_SERVICE
 from console.cluster.fencing import Fencing, keep_fencing
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
@@ -34,6 +34,10 @@ class Moorage:
         self.listed = 0
         self.failures: list[ServiceError] = []
         self.refusals = 0
+        self.order: list[str] = []
+        self.broken: str | None = None
+        self.away = 0
+        """How many requests are not answered from now on."""
 
     @staticmethod
     def view(name: str, state: Any = "ready", session: UUID = FIRST) -> NodeView:
@@ -43,12 +47,19 @@ class Moorage:
         self.views[name] = self.view(name, state, session)
 
     def ask(self, request: Request) -> Message:
+        if self.away:
+            self.away -= 1
+            raise ServiceError(Code.UNAVAILABLE, "the broker is away")
         if isinstance(request, NodeList):
             names = sorted(name for name in self.views if name > (request.after or ""))
             self.listed += 1
+            self.order.append("look")
             shown = tuple(self.views[name] for name in names[:2])
             return NodePage(nodes=shown, next=names[1] if len(names) > 2 else None)
         assert isinstance(request, NodeFence)
+        self.order.append("fence")
+        if request.node == self.broken:
+            raise ServiceError(Code.INTERNAL, "a bug")
         if self.failures:
             self.refusals += 1
             raise self.failures.pop(0)
@@ -256,6 +267,31 @@ def test_a_fence_that_is_not_answered_is_asked_for_again(
     assert moorage.fenced == [("node-1", FIRST)]
 
 
+def test_each_node_is_looked_at_right_before_it_is_fenced(
+    api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None]
+):
+    moorage.failures.append(ServiceError(Code.TIMEOUT, "late"))
+    for name in NAMES:
+        moorage.say(name, "lost")
+        put_node(api, name, ready=False, tainted=True)
+    fencing()
+    wait_until(lambda: len(moorage.fences) == len(NAMES))
+    order = list(moorage.order)
+    assert order.count("fence") == len(NAMES) + 1
+    assert all(order[at - 1] == "look" for at, step in enumerate(order) if step == "fence")
+
+
+def test_a_node_that_cannot_be_fenced_holds_up_no_other(
+    api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None]
+):
+    moorage.broken = "node-1"
+    for name in NAMES:
+        moorage.say(name, "lost")
+        put_node(api, name, ready=False, tainted=True)
+    fencing()
+    wait_until(lambda: {fence.node for fence in moorage.fences} == {"node-2", "node-3"})
+
+
 def test_a_fence_of_a_node_that_was_removed_is_asked_for_once(
     api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None]
 ):
@@ -268,22 +304,39 @@ def test_a_fence_of_a_node_that_was_removed_is_asked_for_once(
     assert moorage.refusals == 1
 
 
+def test_a_node_that_was_lost_before_moorage_went_away_has_to_stay_lost_after_it_came_back(
+    api: KubernetesApi, moorage: Moorage, tmp_path: Path
+):
+    now, stop = [0.0], threading.Event()
+    put_node(api, "node-1", ready=False, tainted=True)
+    moorage.say("node-1", "lost")
+    cluster = Cluster(connect(api.kubeconfig(tmp_path)), timeout_s=20)
+    loop = Fencing(cluster, moorage.ask, slice_s=0.3, pauses_s=(0.01, 0.05), clock=lambda: now[0])
+    thread = threading.Thread(target=loop.run, args=(stop,))
+    thread.start()
+    try:
+        moorage.looks()
+        moorage.away = 2
+        wait_until(lambda: moorage.away == 0)
+        now[0] += CONFIRMED_AFTER_S
+        moorage.looks()
+        assert moorage.fenced == []
+        now[0] += CONFIRMED_AFTER_S
+        wait_until(lambda: moorage.fenced)
+    finally:
+        stop.set()
+        thread.join(30)
+
+
 def test_a_moorage_that_does_not_answer_stops_neither_the_watch_nor_the_fence_later(
-    api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    api: KubernetesApi, moorage: Moorage, fencing: Callable[[], None]
 ):
     fencing()
-    asked = []
-
-    def away(request: Request) -> Message:
-        asked.append(request)
-        if len(asked) > 3:
-            monkeypatch.undo()
-        raise ServiceError(Code.UNAVAILABLE, "the broker is away")
-
-    monkeypatch.setattr(Moorage, "ask", lambda self, request: away(request))
+    moorage.away = 4
     api.store.remove("nodes", "node-1")
     moorage.say("node-1", "lost")
     wait_until(lambda: moorage.fenced)
+    assert moorage.away == 0
 
 
 class Asker:
