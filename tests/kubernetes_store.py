@@ -90,8 +90,12 @@ class Store:
             if conflicts:
                 raise Conflict(conflicts)
             before = self.objects.get(key)
+            dropped = [path for path, (owner, _) in owned.items() if owner == manager and path not in fields]
             owned.update({path: (manager, value) for path, value in fields.items()})
             found = copy.deepcopy(before) if before else {"metadata": {"uid": str(uuid4())}}
+            for path in dropped:
+                del owned[path]
+                drop(found, path)
             merge(found, wanted)
             if before is not None and found == before:
                 return before, False
@@ -132,3 +136,16 @@ def merge(into: Object, wanted: Object) -> None:
             merge(into[key], value)
         else:
             into[key] = copy.deepcopy(value)
+
+
+def drop(item: Object, path: str) -> None:
+    """Take a field out of an object, and what is empty without it. Lists are set as a whole, anyway."""
+    if "[" in path:
+        return
+    name = path.removeprefix(".")
+    first, _, rest = (name, "", "") if name in item else name.partition(".")  # labels have dots, too
+    if rest and isinstance(item.get(first), dict):
+        drop(item[first], rest)
+        if item[first]:
+            return
+    item.pop(first, None)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,22 @@ def test_a_deployment_of_a_tight_pool_is_applied_without_surge(api: KubernetesAp
     cluster.apply(API, Room(total=2))
     strategy = api.store.objects["deployments", "shop", "api"]["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_addresses_that_are_chosen_no_more_are_not_asked_for(api: KubernetesApi, cluster: Cluster):
+    chosen = (ip_address("10.0.0.5"), ip_address("10.0.0.6"))
+    cluster.apply(replace(API, addresses=chosen))
+    cluster.apply(API)
+    template = api.store.objects["deployments", "shop", "api"]["spec"]["template"]
+    assert template == manifest(API)["spec"]["template"]
+
+
+def test_a_deployment_whose_pool_has_grown_gets_its_surge_back(api: KubernetesApi, cluster: Cluster):
+    cluster.apply(API, Room(total=2))
+    assert cluster.apply(API, Room(total=9)).changed
+    spec = api.store.objects["deployments", "shop", "api"]["spec"]
+    assert "strategy" not in spec
+    assert spec["template"] == manifest(API)["spec"]["template"]
 
 
 def test_a_field_that_somebody_else_set_is_a_conflict_that_names_them(api: KubernetesApi, cluster: Cluster):
