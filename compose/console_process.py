@@ -5,8 +5,9 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
@@ -26,6 +27,9 @@ from console.api.happenings import Happenings
 from console.api.jobs import Jobs
 from console.api.letters import Letters
 from console.api.site import Site
+from console.cluster.access import connect
+from console.cluster.client import Cluster
+from console.cluster.fencing import keep_fencing
 from schemas.errors import Code, ServiceError
 from schemas.health import Check, Health
 
@@ -51,6 +55,7 @@ async def run_console(settings: Settings) -> None:
     check_exposure(settings, tokens)
     tls = _tls(settings)
     registry = new_registry("console")
+    cluster = await _cluster(settings)
     with _bound(settings.console_listen) as listener:
         async with rpc_client(url, name="console", asked=Asked(registry)) as asker:
             happenings, jobs, desk = Happenings(), Jobs(), Desk(asker, settings.timeout_s)
@@ -62,11 +67,12 @@ async def run_console(settings: Settings) -> None:
                 jobs=jobs,
                 letters=Letters(url, desk, timeout_s=settings.timeout_s),
                 failures=RateLimit(_FAILURE_RATE, _FAILURE_BURST),
-                kubeconfig=settings.kubeconfig,
+                cluster=cluster,
             )
             async with (
                 monitored(settings.monitoring, registry, partial(_ready, asker)),
-                _listening_for_events(url, happenings),
+                _meanwhile("events", happenings.run(partial(events, url, name="console events"))),
+                _fencing(cluster, asker),
             ):
                 await _serve(site, listener, tls)
                 await jobs.close()
@@ -187,14 +193,40 @@ async def _serve(site: Site, listener: socket.socket, tls: ssl.SSLContext | None
         raise
 
 
+async def _cluster(settings: Settings) -> Cluster | None:
+    """The cluster of the settings. Raises `not_provisioned` where its kubeconfig cannot be used."""
+    if settings.kubeconfig is None:
+        return None
+    api = await asyncio.to_thread(connect, settings.kubeconfig)
+    return Cluster(api, settings.timeout_s)
+
+
 @contextlib.asynccontextmanager
-async def _listening_for_events(url: str, happenings: Happenings) -> AsyncIterator[None]:
-    reading = asyncio.create_task(happenings.run(partial(events, url, name="console events")), name="events")
+async def _fencing(cluster: Cluster | None, asker: RpcClient) -> AsyncIterator[None]:
+    """Fence the nodes that the cluster says are off, while the block runs and if there is a cluster."""
+    if cluster is None:
+        yield
+        return
+    async with _meanwhile("fencing", keep_fencing(cluster, asker)):
+        yield
+    await asyncio.to_thread(cluster.close)
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` while the block runs. If it fails, the log says so, and the console goes on without it."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_tell_of_failure)
     try:
         yield
     finally:
-        reading.cancel()
-        await asyncio.wait([reading])
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _tell_of_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("part of the console failed: restart it", part=task.get_name(), exc_info=error)
 
 
 def _ready(asker: RpcClient) -> Health:

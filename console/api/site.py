@@ -14,6 +14,7 @@ from console.api.guards import RateLimit
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
 from console.api.letters import Letters
+from console.cluster.client import Cluster
 from schemas.fields import RequestId
 
 
@@ -29,8 +30,8 @@ class Site:
     letters: Letters
     failures: RateLimit
     """How often an address may present what opens nothing."""
-    kubeconfig: str | None = None
-    """The cluster where apps are made: a kubeconfig's path, `in-cluster`, or None where there is none."""
+    cluster: Cluster | None = None
+    """Where apps are made; None where the page offers their YAML alone."""
 
 
 def site(request: Request) -> Site:
