@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from console.page import apps, dead, events, history, map_part, networks, nodes, sign_in
+from console.page import apps, cluster_part, dead, events, history, map_part, networks, nodes, sign_in
 from console.page.browser import (
     COOKIE,
     Forged,
@@ -30,7 +30,7 @@ def mount(app: FastAPI) -> None:
     """Add the page to the application: whatever is not the API's."""
     page = FastAPI(openapi_url=None, redirect_slashes=False)
     page.state.site = app.state.site
-    for part in (sign_in, networks, map_part, apps, history, nodes, dead, events):
+    for part in (sign_in, networks, map_part, apps, cluster_part, history, nodes, dead, events):
         page.include_router(part.router)
     page.mount("/static", StaticFiles(directory=_STATIC), name="static")
     page.add_api_route("/", _front, include_in_schema=False)
