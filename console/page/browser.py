@@ -6,6 +6,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from fastapi import Depends, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -34,6 +35,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters.update(words.FILTERS)
 _TEMPLATES.globals.update(words.GLOBALS)
+_TEMPLATES.globals["fresh_id"] = lambda: str(uuid4())
 
 
 class SignedOut(Exception):

@@ -63,11 +63,14 @@ def _wanted(form: Fields) -> dict[str, Any]:
     subnet: dict[str, Any] = {"cidr": form.text("cidr")}
     if form.text("gateway"):
         subnet["gateway"] = form.text("gateway")
+    subnets = [subnet]
+    if form.text("cidr6"):
+        subnets.append({"cidr": form.text("cidr6")})
     return {
         "request_id": form.text("request_id") or str(uuid4()),
         "network": form.text("network"),
         "driver": driver,
-        "subnets": [subnet],
+        "subnets": subnets,
         "owners": form.words("owners"),
         "keep_going": form.flag("keep_going"),
     }

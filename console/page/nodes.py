@@ -5,11 +5,11 @@ from uuid import uuid4
 from fastapi import APIRouter, Response
 
 from console.access import permits
-from console.page.browser import VisitOf, redirect
+from console.page.browser import Visit, VisitOf, redirect
 from console.page.forms import fields
 from schemas.errors import Code, ServiceError
 from schemas.message import Done
-from schemas.node import NodeFence, NodeFenced, NodeList, NodePage, NodeRemove
+from schemas.node import NodeFence, NodeFenced, NodeList, NodePage, NodeRemove, NodeView
 
 router = APIRouter()
 _PAGE = 200
@@ -21,6 +21,26 @@ async def list_nodes(visit: VisitOf, after: str | None = None, fenced: str | Non
     permits.check_sees_all(visit.identity, "the nodes")
     page = await visit.ask(NodeList(after=after, limit=_PAGE), NodePage)
     return visit.page("nodes.html", page=page, fenced=fenced)
+
+
+@router.get("/nodes/{node}")
+async def show_node(visit: VisitOf, node: str) -> Response:
+    """One node, and what fencing it would mean."""
+    permits.check_sees_all(visit.identity, "the nodes")
+    return visit.page("node.html", node=await _present(visit, node))
+
+
+async def _present(visit: Visit, node: str) -> NodeView:
+    """The node as it is listed now. Raises `node_unknown`."""
+    after: str | None = None
+    while True:
+        page = await visit.ask(NodeList(after=after, limit=_PAGE), NodePage)
+        for view in page.nodes:
+            if view.node == node:
+                return view
+        if page.next is None or page.next == after:
+            raise ServiceError(Code.NODE_UNKNOWN, f"no node {node} ever reported", node=node)
+        after = page.next
 
 
 @router.post("/nodes/{node}/fence")

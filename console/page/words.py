@@ -1,8 +1,13 @@
 """How pages say things: times, counts, shares, ranges. Pure."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from schemas.errors import ErrorBody, ServiceError
+
+_SHORT_ID = 12
 
 STATES: Mapping[str, tuple[str, str]] = {
     "attached": ("●", "attached: a pod has it"),
@@ -87,12 +92,47 @@ def duration(seconds: int | None) -> str:
     return f"{seconds} s"
 
 
+def shortened(letter_id: str) -> str:
+    """As much of a dead letter's id as tables show."""
+    return letter_id if len(letter_id) <= _SHORT_ID + 1 else f"{letter_id[:_SHORT_ID]}…"
+
+
+def told(value: Any) -> str:
+    """A value of any shape on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def is_time(value: Any) -> bool:
+    """Whether it is to be shown as a time."""
+    return isinstance(value, datetime)
+
+
+def in_error(error: ServiceError | ErrorBody, name: str) -> list[Mapping[str, Any]]:
+    """The rows that an error names, such as `holders`; what is of another shape is left out."""
+    value = error.fields.get(name)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return []
+    return [row for row in value if isinstance(row, Mapping)]
+
+
+def node_error(row: Mapping[str, Any]) -> str:
+    """What a node said that failed, in one line."""
+    error = row.get("error")
+    if not isinstance(error, Mapping):
+        return "-"
+    return f"{error.get('message', '')} ({error.get('code', 'unknown')})"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "moment": moment,
     "machine_time": machine_time,
     "number": number,
     "listed": listed,
     "duration": duration,
+    "shortened": shortened,
+    "told": told,
+    "is_time": is_time,
+    "node_error": node_error,
 }
 GLOBALS: Mapping[str, Any] = {
     "STATES": STATES,
@@ -100,4 +140,5 @@ GLOBALS: Mapping[str, Any] = {
     "NODE_STATES": NODE_STATES,
     "percent": percent,
     "tenths": tenths,
+    "in_error": in_error,
 }
