@@ -39,6 +39,8 @@ _SHOWN = 200
 @router.get("/apps/new")
 async def ask_for_app(visit: VisitOf, network: str = "", within: str | None = None) -> Response:
     """The form: which network, which addresses, which workload."""
+    if PoolCreate.NAME not in permits.MAY_ASK[visit.identity.role]:
+        raise permits.forbidden(visit.identity, "placing an app")
     values = {**BLANK, "network": network}
     if visit.identity.confined:
         values["namespace"] = sorted(visit.identity.namespaces)[0]

@@ -119,13 +119,16 @@ def rendered(request: Request, template: str, status: int = HTTPStatus.OK, **abo
     return HTMLResponse(_TEMPLATES.get_template(template).render(given), status)
 
 
-def failed(request: Request, error: ServiceError, who: Visit | None) -> Response:
+def failed(
+    request: Request, error: ServiceError, who: Visit | None, status: HTTPStatus | None = None
+) -> Response:
     """A page that says what failed and what to do; where it may go by itself, it looks again by itself."""
     passing = error.code in {Code.UNAVAILABLE, Code.TIMEOUT, Code.PAUSED, Code.NOT_PROVISIONED}
     about = {"error": error, "again": passing and request.method == "GET"}
+    status = status or status_of(error.code)
     if who is not None:
-        return who.page("failed.html", status_of(error.code), **about)
-    return rendered(request, "failed.html", status_of(error.code), **about)
+        return who.page("failed.html", status, **about)
+    return rendered(request, "failed.html", status, **about)
 
 
 def redirect(request: Request, path: str) -> Response:

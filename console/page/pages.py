@@ -1,13 +1,16 @@
 """All routes of the page, as an application of its own under the REST API's."""
 
+from http import HTTPStatus
 from pathlib import Path
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from console.page import apps, cluster_part, dead, events, history, map_part, networks, nodes, sign_in
 from console.page.browser import (
@@ -25,6 +28,18 @@ from schemas.errors import Code, ServiceError
 
 _STATIC = Path(__file__).parent / "static"
 
+log = structlog.get_logger("moorage.console")
+
+
+class _Static(StaticFiles):
+    """Browsers keep these files, and ask each time whether they are still the same."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A file, or that it is not modified."""
+        found = await super().get_response(path, scope)
+        found.headers["Cache-Control"] = "no-cache"
+        return found
+
 
 def mount(app: FastAPI) -> None:
     """Add the page to the application: whatever is not the API's."""
@@ -32,7 +47,7 @@ def mount(app: FastAPI) -> None:
     page.state.site = app.state.site
     for part in (sign_in, networks, map_part, apps, cluster_part, history, nodes, dead, events):
         page.include_router(part.router)
-    page.mount("/static", StaticFiles(directory=_STATIC), name="static")
+    page.mount("/static", _Static(directory=_STATIC), name="static")
     page.add_api_route("/", _front, include_in_schema=False)
     _handle_failures(page)
     app.mount("/", page)
@@ -82,3 +97,11 @@ def _handle_failures(page: FastAPI) -> None:
         if who is not None:
             return who.page("failed.html", error.status_code, **about)
         return rendered(request, "failed.html", error.status_code, **about)
+
+    @page.exception_handler(Exception)
+    async def _broken(request: Request, error: Exception) -> Response:
+        log.exception("a page failed", path=request.url.path, exc_info=error)
+        said = ServiceError(
+            Code.INTERNAL, "this failed, and the console's log says where: report it as a bug"
+        )
+        return failed(request, said, _who(request), HTTPStatus.INTERNAL_SERVER_ERROR)
