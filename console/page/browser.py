@@ -17,7 +17,7 @@ from console.access.identity import Identity
 from console.access.sign_in import SignedIn
 from console.api.problems import status_of
 from console.api.site import Site
-from console.page import words
+from console.page import grid, words
 from schemas.errors import Code, ServiceError
 from schemas.message import Message
 from schemas.message import Request as Asked
@@ -34,7 +34,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters.update(words.FILTERS)
-_TEMPLATES.globals.update(words.GLOBALS)
+_TEMPLATES.globals.update(words.GLOBALS, colour_of=grid.colour_of)
 _TEMPLATES.globals["fresh_id"] = lambda: str(uuid4())
 
 

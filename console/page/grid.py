@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_network
 
 from schemas.address import AddressRun, AddressView
 from schemas.fields import IPAddress, IPNetwork
+from schemas.pool import DEFAULT_POOL
 from schemas.tiles import TilesView
 
 COLUMNS = 16
@@ -42,7 +43,6 @@ class Grid:
     cells: Sequence[Cell]
     counts: Mapping[str, int]
     tiled: bool
-    pools: Sequence[str] = field(default=())
 
     @property
     def rows(self) -> list[Sequence[Cell]]:
@@ -66,7 +66,7 @@ def of_addresses(within: IPNetwork, runs: Iterable[AddressRun], rows: Iterable[A
             counts[run.state] += 1
     held = {int(row.address): row for row in rows}
     cells = [_cell(within, number, states.get(number), held.get(number)) for number in range(low, high + 1)]
-    return Grid(within, cells, counts, tiled=False, pools=_pools(cell.pool for cell in cells))
+    return Grid(within, cells, counts, tiled=False)
 
 
 def _cell(within: IPNetwork, number: int, found: tuple[str, str] | None, row: AddressView | None) -> Cell:
@@ -111,34 +111,30 @@ def of_tiles(view: TilesView) -> Grid:
                 name,
                 _tile_label(first, view.tile_prefix),
                 "tile",
-                pool=next(iter(tile.pools), None),
+                pool=next((name for name in tile.pools if name != DEFAULT_POOL), None),
                 used=total - blank,
                 total=total,
                 conflicts=int(tile.states.get("quarantined", 0)),
                 within=name,
             )
         )
-    return Grid(view.within, cells, counts, tiled=True, pools=_pools(cell.pool for cell in cells))
+    return Grid(view.within, cells, counts, tiled=True)
 
 
 def _tile_label(first: IPAddress, prefix: int) -> str:
-    """The last byte, or group, that tells a tile from its neighbours."""
+    """The last bytes, or group, that tell a tile from its neighbours."""
     if first.version == 4:
-        return str(first).split(".")[(prefix - 1) // 8]
+        last = (prefix - 1) // 8
+        return ".".join(str(first).split(".")[max(0, last - (prefix % 8 > 0)) : last + 1])
     group = (prefix - 1) // 16
     return first.exploded.split(":")[group].lstrip("0") or "0"
 
 
-def _pools(names: Iterable[str | None]) -> list[str]:
-    """The pools of a grid in the order they come up."""
-    return list(dict.fromkeys(name for name in names if name is not None))
-
-
 def colour_of(pool: str | None, pools: Sequence[str]) -> int:
     """The number of a pool's colour; the default pool has 0, which is none."""
-    if pool is None or pool == "default" or pool not in pools:
+    if pool is None or pool == DEFAULT_POOL or pool not in pools:
         return 0
-    return [name for name in pools if name != "default"].index(pool) % _COLOURS + 1
+    return [name for name in pools if name != DEFAULT_POOL].index(pool) % _COLOURS + 1
 
 
 def trail(subnet: IPNetwork, within: IPNetwork) -> list[IPNetwork]:

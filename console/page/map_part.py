@@ -22,11 +22,13 @@ from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress, IPNetwork
 from schemas.history import HistoryList, HistoryPage
 from schemas.network import NetworkShow, NetworkView
+from schemas.pool import PoolList, PoolPage, PoolView
 from schemas.tiles import AddressTiles, TilesView
 
 router = APIRouter()
 _PAGE = 150
 _ROWS = 256
+_MOST_POOLS = 500
 
 
 @router.get("/networks/{network}/map")
@@ -43,17 +45,25 @@ async def show_map(
     return visit.page("map.html", network=view, choose=choose, **about)
 
 
+async def pools_of(visit: Visit, network: str) -> list[PoolView]:
+    """The pools of a network, the first few hundred of them."""
+    page = await visit.ask(PoolList(network=network, limit=_MOST_POOLS), PoolPage)
+    return list(page.pools)
+
+
 async def grid_about(visit: Visit, view: NetworkView, within: str | None, at: str | None) -> dict[str, Any]:
     """What the map's template needs. `at` is an address to go to. Raises ServiceError."""
     subnets = [subnet.cidr for subnet in view.definition.subnets]
     part, subnet = _part(subnets, within, at)
     found = await _grid(visit, view.network, part)
+    pools = await pools_of(visit, view.network)
     sought = _address(at) if at else None
     return {
         "grid": found,
         "subnets": subnets,
         "trail": grid.trail(subnet, part),
-        "colour_of": grid.colour_of,
+        "pools": pools,
+        "pool_names": [pool.pool for pool in pools],
         "sought": str(sought) if sought is not None else None,
     }
 

@@ -21,11 +21,9 @@ from schemas.network import (
     NetworkShow,
     NetworkView,
 )
-from schemas.pool import PoolList, PoolPage, PoolView
 
 router = APIRouter()
 _PAGE = 100
-_MOST_POOLS = 500
 
 
 @router.get("/networks")
@@ -102,11 +100,8 @@ async def show_network(
         if error.code == Code.NETWORK_UNKNOWN and known is not None:
             return visit.page("network_gone.html", network=network, job=known)
         raise
-    pools = await pools_of(visit, network)
     about = await grid_about(visit, view, within, at)
-    return visit.page(
-        "network.html", network=view, pools=pools, job=known, is_moving=_is_moving(view, known), **about
-    )
+    return visit.page("network.html", network=view, job=known, is_moving=_is_moving(view, known), **about)
 
 
 def _job(visit: Visit, request_id: str | None) -> Job | None:
@@ -122,12 +117,6 @@ def _is_moving(view: NetworkView, job: Job | None) -> bool:
     """Whether it is worth looking again each second."""
     running = job is not None and job.state == "running"
     return running or view.state in {"creating", "deleting"}
-
-
-async def pools_of(visit: Visit, network: str) -> list[PoolView]:
-    """The pools of a network, the first few hundred of them."""
-    page = await visit.ask(PoolList(network=network, limit=_MOST_POOLS), PoolPage)
-    return list(page.pools)
 
 
 @router.post("/networks/{network}/delete")

@@ -35,7 +35,8 @@
       const place = document.getElementById(key);
       if (!place) return;
       const path = place.dataset.src || location.pathname + location.search;
-      htmx.ajax("GET", path, { target: `#${key}`, select: `#${key}`, swap: "outerHTML" });
+      // Its own source: of requests with one source htmx keeps the first and the last alone.
+      htmx.ajax("GET", path, { source: place, target: place, select: `#${key}`, swap: "outerHTML" });
     }, QUIET_MS));
   }
 

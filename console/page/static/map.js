@@ -90,7 +90,7 @@
     const query = new URLSearchParams(new URL(link.href, location.href).search);
     if ("choose" in part.dataset) query.set("choose", "1");
     const path = `/networks/${part.dataset.network}/map?${query}`;
-    htmx.ajax("GET", path, { target: "#map", select: "#map", swap: "outerHTML" }).then(() => {
+    htmx.ajax("GET", path, { source: part, target: part, select: "#map", swap: "outerHTML" }).then(() => {
       if ("choose" in part.dataset) return;
       const shown = new URL(location.href);
       shown.search = new URL(link.href, location.href).search;
