@@ -207,7 +207,9 @@ def seen_row(identity: Identity, row: HistoryRow, own_pools: Collection[str]) ->
         return row
     if row.owner is not None or row.pool not in own_pools:
         return None
-    return row.model_copy(update={"details": {}, "actor": None, "user_id": None, "node": None})
+    return HistoryRow(
+        network=row.network, seq=row.seq, at=row.at, event=row.event, pool=row.pool, address=row.address
+    )
 
 
 def seen_runs(identity: Identity, runs: Iterable[AddressRun], pools: Collection[str]) -> list[AddressRun]:
@@ -236,13 +238,37 @@ _SAID_TO_TENANTS: Mapping[str, str] = {
     Code.POOL_EXISTS: "this name is taken: choose another name for the pool",
     Code.POOL_IN_USE: "addresses of this pool are in use: end the pods that have them, then release them",
     Code.MAC_IN_USE: "this MAC is in use: choose another",
+    Code.MAC_FORBIDDEN: "this owner may not have this MAC",
+    Code.POOL_UNKNOWN: "the network has no such pool: list its pools for those that you may use",
+    Code.POOL_UNSUITABLE: "these addresses or this pool cannot be used so: name addresses of one pinned pool",
+    Code.ADDRESS_COOLING: "this address was freed just now: try again later, or choose another",
+    Code.OWNER_ATTACHED_ELSEWHERE: "this owner still has its addresses on another node: end that pod first",
+    Code.EXHAUSTED: "there are not enough free addresses: ask for fewer, or ask an operator for more",
+    Code.SUBNET_CONFLICT: "other networks are in the way: ask an operator",
+    Code.REQUEST_CONFLICT: "this key was used before for another change: take a new one",
 }
-_FIELDS_FOR_TENANTS = frozenset({"address", "network", "pool", "request_id", "role"})
+_SAID_AS_IT_IS = frozenset(
+    {
+        Code.NETWORK_UNKNOWN,
+        Code.NETWORK_NOT_READY,
+        Code.ADDRESS_UNKNOWN,
+        Code.VERSION_CONFLICT,
+        Code.INVALID_REQUEST,
+        Code.TOO_LARGE,
+        Code.PAUSED,
+        Code.UNAVAILABLE,
+        Code.TIMEOUT,
+        Code.NOT_PROVISIONED,
+        Code.DEADLINE_PASSED,
+    }
+)
+"""What names nobody but what was asked about."""
+_FIELDS_FOR_TENANTS = frozenset({"address", "network", "request_id", "role"})
 
 
 def seen_error(identity: Identity, error: ServiceError) -> ServiceError:
     """A refusal as a tenant reads it: without the names of those who are in the way, its own apart."""
-    if not identity.confined or error.code == Code.SENDER_FORBIDDEN:
+    if not identity.confined:
         return error
     fields: dict[str, Any] = {key: error.fields[key] for key in _FIELDS_FOR_TENANTS & set(error.fields)}
     holders = error.fields.get("holders")
@@ -250,5 +276,7 @@ def seen_error(identity: Identity, error: ServiceError) -> ServiceError:
         fields["holders"] = [
             holder for holder in holders if isinstance(holder, dict) and owns(identity, holder.get("owner"))
         ]
-    message = _SAID_TO_TENANTS.get(error.code, error.message)
+    message = _SAID_TO_TENANTS.get(error.code, f"this is refused ({error.code}): ask an operator why")
+    if error.code in _SAID_AS_IT_IS:
+        message = error.message
     return ServiceError(error.code, message, retryable=error.retryable, **fields)

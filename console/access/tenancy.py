@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from console.access import permits
 from console.access.identity import Identity
 from schemas.address import (
+    AddressList,
+    AddressMap,
     AddressMapPage,
     AddressPage,
     AddressRebind,
@@ -22,7 +24,7 @@ from schemas.errors import Code, ServiceError
 from schemas.fields import SYSTEM_NETWORK
 from schemas.history import HistoryPage
 from schemas.message import Done, Message, Page, Request
-from schemas.network import NetworkPage, NetworkShow, NetworkView
+from schemas.network import NetworkList, NetworkPage, NetworkShow, NetworkView
 from schemas.pool import PoolChange, PoolCreate, PoolList, PoolPage, PoolUpdate, PoolView
 from schemas.tiles import AddressTiles, TilesView
 
@@ -50,6 +52,12 @@ class Tenancy:
             if isinstance(request, kind):
                 return await held(self, request)
         return request
+
+    async def answered(self, request: Request) -> Message | None:
+        """The answer of what is not asked as it is, but page by page until there is enough to see."""
+        if isinstance(request, NetworkList):
+            return await self.all_networks(request)
+        return await self.all_pools(request) if isinstance(request, PoolList) else None
 
     async def narrowed(self, request: Request, found: Message) -> Message:
         """What this tenant sees of an answer. Raises as if what it does not see were not there."""
@@ -87,9 +95,39 @@ class Tenancy:
         return request.model_copy(update={"expected_version": pool.version})
 
     async def own_owner(self, request: AddressReserve | AddressRebind) -> Request:
-        """For an owner of its own."""
+        """For an owner of its own, in a pool that it sees."""
         permits.check_new_owners(self.identity, (request.owner,))
+        return await self.seen_pool(request)
+
+    async def seen_pool(self, request: AddressReserve | AddressRebind | AddressList | AddressMap) -> Request:
+        """About no pool, or one that allows its owners."""
+        pool = getattr(request, "pool", None)
+        if pool is not None and pool not in await self._visible(request.network):
+            raise permits.no_pool(request.network, pool)
         return request
+
+    async def all_networks(self, request: NetworkList) -> Page:
+        """A page of the networks that allow its owners; `next` names none of the others either."""
+        found: list[NetworkView] = []
+        after = request.after
+        while len(found) <= request.limit:
+            page = await self._ask(NetworkList(after=after, limit=_PAGE))
+            if not isinstance(page, NetworkPage):
+                break
+            seen = (permits.seen_network(self.identity, each) for each in page.networks)
+            found += [each for each in seen if each is not None]
+            if page.next is None or page.next == after:
+                break
+            after = page.next
+        shown = tuple(found[: request.limit])
+        return NetworkPage(networks=shown, next=shown[-1].network if len(found) > len(shown) else None)
+
+    async def all_pools(self, request: PoolList) -> Page:
+        """A page of the pools that allow its owners; `next` names none of the others either."""
+        seen = (permits.seen_pool(self.identity, each) for each in await self._pools(request.network))
+        found = [each for each in seen if each is not None and each.pool > (request.after or "")]
+        shown = tuple(found[: request.limit])
+        return PoolPage(pools=shown, next=shown[-1].pool if len(found) > len(shown) else None)
 
     async def own_address(self, request: AddressReleaseByOperator) -> Request:
         """What its own owner has; should somebody else have it by the time this arrives, it is refused."""
@@ -174,6 +212,8 @@ _HELD: Mapping[type[Request], Callable[[Tenancy, Any], Awaitable[Request]]] = {
     PoolChange: Tenancy.changed_pool,
     AddressReserve: Tenancy.own_owner,
     AddressRebind: Tenancy.own_owner,
+    AddressList: Tenancy.seen_pool,
+    AddressMap: Tenancy.seen_pool,
     AddressReleaseByOperator: Tenancy.own_address,
     AddressTiles: Tenancy.own_tiles,
 }

@@ -40,7 +40,7 @@ class Desk:
         tenancy = Tenancy(identity, self._ask)
         request = await tenancy.held_against(request)
         try:
-            found = await self._ask(request, timeout_s)
+            found = await tenancy.answered(request) or await self._ask(request, timeout_s)
         except ServiceError as error:
             raise permits.seen_error(identity, error) from error
         return _checked(await tenancy.narrowed(request, found), answer)

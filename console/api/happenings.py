@@ -1,7 +1,7 @@
 """What happens, as it happens: one reader of the console's event queue, and everybody who listens here."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +12,7 @@ _REMEMBERED = 2000
 _BEHIND = 1000
 """How many rows a listener may be behind; then it is told that it missed some, and looks for itself."""
 _MOST_LISTENERS = 500
+_MOST_OF_ONE = 20
 
 
 class Missed:
@@ -49,11 +50,12 @@ class Listener:
                 return None
         if self._missed:
             self._missed = False
-            return Missed()
-        row = self._rows.popleft()
+            found: HistoryRow | Missed = Missed()
+        else:
+            found = self._rows.popleft()
         if not self._rows:
             self._news.clear()
-        return row
+        return found
 
 
 class Happenings:
@@ -62,6 +64,7 @@ class Happenings:
     def __init__(self) -> None:
         self._past: deque[HistoryRow] = deque(maxlen=_REMEMBERED)
         self._listeners: set[Listener] = set()
+        self._of: Counter[str] = Counter()
 
     async def run(self, source: Callable[[], AsyncIterator[Events]]) -> None:
         """Read events until cancelled."""
@@ -83,20 +86,30 @@ class Happenings:
             listener.put(row)
 
     @contextmanager
-    def listening(self, after: str | None = None) -> Iterator[Listener]:
+    def listening(self, after: str | None = None, of: str | None = None) -> Iterator[Listener]:
         """A listener while the block runs; `after` is the id of the last row it has seen.
 
-        Raises `unavailable` where too many listen.
+        Raises `unavailable` where too many listen, `too_many_requests` where `of` itself listens too often.
         """
+        if of is not None and self._of[of] >= _MOST_OF_ONE:
+            raise ServiceError(
+                "too_many_requests",
+                f"{of} listens {_MOST_OF_ONE} times already: end a stream that it does not need",
+            )
         if len(self._listeners) >= _MOST_LISTENERS:
             raise ServiceError(Code.UNAVAILABLE, "too many listen already: close a page that you do not need")
         listener = Listener()
         self._resume(listener, after)
         self._listeners.add(listener)
+        name = of or ""
+        self._of[name] += 1
         try:
             yield listener
         finally:
             self._listeners.discard(listener)
+            self._of[name] -= 1
+            if not self._of[name]:
+                del self._of[name]
 
     def _resume(self, listener: Listener, after: str | None) -> None:
         if after is None:

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Literal
 
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from console.access.identity import Identity
@@ -18,19 +20,41 @@ _KEPT_S = 3600.0
 _MOST = 1000
 
 
+_Key = tuple[Identity, str]
+Progress = Callable[[], dict[str, Any]]
+
+
 class Job(BaseModel):
-    """A change on its way. `result` or `error` is there once it has ended."""
+    """A change on its way. `result` or `error` is there once it has ended; `progress` where it is counted."""
 
     request_id: str
     state: Literal["running", "done", "failed"]
     network: str
     result: dict[str, Any] | None = None
     error: ErrorBody | None = None
+    progress: dict[str, Any] | None = None
+
+
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Job, "description": "On its way: look at `Location` for how far it has come."}
+}
+
+
+def accepted(job: Job) -> JSONResponse:
+    """202, with a place to watch."""
+    headers = {
+        "Location": f"/api/v1/jobs/{job.request_id}",
+        "Idempotency-Key": job.request_id,
+        "Retry-After": "1",
+    }
+    return JSONResponse(job.model_dump(mode="json"), HTTPStatus.ACCEPTED, headers)
 
 
 class _Kept:
-    def __init__(self, request: Administrative, task: "asyncio.Task[Message]", at: float) -> None:
-        self.request, self.task, self.at = request, task, at
+    def __init__(
+        self, request: Administrative, task: "asyncio.Task[Message]", at: float, progress: Progress | None
+    ) -> None:
+        self.request, self.task, self.at, self.progress = request, task, at, progress
 
     @property
     def network(self) -> str:
@@ -47,12 +71,19 @@ class Jobs:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._jobs: OrderedDict[str, _Kept] = OrderedDict()
+        self._jobs: OrderedDict[_Key, _Kept] = OrderedDict()
 
     async def run(
-        self, identity: Identity, request: Administrative, work: Callable[[], Awaitable[Message]]
+        self,
+        identity: Identity,
+        request: Administrative,
+        work: Callable[[], Awaitable[Message]],
+        *,
+        whole: bool = False,
+        progress: Progress | None = None,
     ) -> Message | None:
-        """The answer of `work` if it comes soon; None where it goes on. Raises what `work` raises by then.
+        """The answer of `work` if it comes within a second, or with `whole` whenever it comes; None
+        where it goes on. Raises what `work` raises by then.
 
         The same request again waits for the same answer; another one under its id is left to the allocator,
         which refuses it.
@@ -65,8 +96,8 @@ class Jobs:
         if kept is None or (kept.task.done() and (kept.task.cancelled() or kept.task.exception())):
             task = asyncio.ensure_future(_message(work))
             task.add_done_callback(_looked_at)
-            kept = self._jobs[key] = _Kept(request, task, self._now())
-        done, _ = await asyncio.wait([kept.task], timeout=WAIT_S)
+            kept = self._jobs[key] = _Kept(request, task, self._now(), progress)
+        done, _ = await asyncio.wait([kept.task], timeout=None if whole else WAIT_S)
         return kept.task.result() if done else None
 
     def find(self, identity: Identity, request_id: str) -> Job:
@@ -80,14 +111,19 @@ class Jobs:
                 "console was started since. Send the same request with the same Idempotency-Key: it is "
                 "carried out once, however often it is sent",
             )
+        told: dict[str, Any] = {
+            "request_id": request_id,
+            "network": kept.network,
+            "progress": None if kept.progress is None else kept.progress(),
+        }
         if not kept.task.done():
-            return Job(request_id=request_id, state="running", network=kept.network)
+            return Job(state="running", **told)
         error = kept.task.exception()
         if error is None:
             result = kept.task.result().model_dump(mode="json")
-            return Job(request_id=request_id, state="done", network=kept.network, result=result)
-        told = error if isinstance(error, ServiceError) else ServiceError(Code.INTERNAL, "it failed")
-        return Job(request_id=request_id, state="failed", network=kept.network, error=told.body())
+            return Job(state="done", result=result, **told)
+        why = error if isinstance(error, ServiceError) else ServiceError(Code.INTERNAL, "it failed")
+        return Job(state="failed", error=why.body(), **told)
 
     async def close(self) -> None:
         """Stop waiting for what is on its way; the allocator carries it out all the same."""
@@ -108,8 +144,9 @@ class Jobs:
             )
 
 
-def _key(identity: Identity, request_id: str) -> str:
-    return f"{identity.name}\n{request_id}"
+def _key(identity: Identity, request_id: str) -> _Key:
+    """Of all that it may: a new token of the same name is told nothing that was told to the one before."""
+    return identity, request_id
 
 
 async def _message(work: Callable[[], Awaitable[Message]]) -> Message:

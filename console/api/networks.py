@@ -4,17 +4,17 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Path, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from console.access.identity import Identity
-from console.api.jobs import Job
+from console.api.jobs import ACCEPTED, Job, accepted
+from console.api.parameters import After, Body, Limit, Version
+from console.api.parameters import Network as _Name
 from console.api.problems import responses
 from console.api.site import IdempotencyKey, IdentityOf, Site, SiteOf
 from schemas.errors import Code, ServiceError
 from schemas.fields import NetworkName, OwnerPattern
-from schemas.message import Message
 from schemas.network import (
     MTU,
     NetworkCreate,
@@ -35,16 +35,10 @@ NetworkChanges = NetworkCreate | NetworkUpdate | NetworkDelete
 _LONGER_S = 25.0
 """How much later than its deadline a change is answered at most, in seconds: a failed one is taken back."""
 
-_Name = Annotated[NetworkName, Path(description="the network's name")]
-_Limit = Annotated[int, Query(ge=1, le=500, description="rows in one page")]
-_After = Annotated[str | None, Query(max_length=255, description="`next` of the page before")]
 _CHANGE = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-_JOB: dict[int | str, dict[str, Any]] = {
-    202: {"model": Job, "description": "On its way: look at `Location` for how far it has come."}
-}
 
 
-class NewNetwork(NetworkDefinition):
+class NewNetwork(Body, NetworkDefinition):
     """A network to be created."""
 
     network: NetworkName
@@ -52,10 +46,10 @@ class NewNetwork(NetworkDefinition):
     deadline_s: float = Field(default=30, ge=1, le=600)
 
 
-class NetworkChange(Message):
+class NetworkChange(Body):
     """What to change; what is left out stays as it is."""
 
-    expected_version: int | None = None
+    expected_version: int | None = Field(default=None, ge=0, le=(1 << 63) - 1)
     add_subnets: tuple[Subnet, ...] = Field(default=(), max_length=16)
     owners: tuple[OwnerPattern, ...] | None = Field(default=None, max_length=256)
     mtu: Annotated[int, MTU] | None = None
@@ -64,7 +58,7 @@ class NetworkChange(Message):
 
 @router.get("/networks", responses=responses())
 async def list_networks(
-    site: SiteOf, identity: IdentityOf, after: _After = None, limit: _Limit = 100
+    site: SiteOf, identity: IdentityOf, after: After = None, limit: Limit = 100
 ) -> NetworkPage:
     """Networks by name. A page may be short and yet not be the last: `next` tells."""
     return await site.desk.ask(identity, NetworkList(after=after, limit=limit), NetworkPage)
@@ -76,7 +70,7 @@ async def show_network(site: SiteOf, identity: IdentityOf, network: _Name) -> Ne
     return await site.desk.ask(identity, NetworkShow(network=network), NetworkView)
 
 
-@router.post("/networks", status_code=201, response_model=NetworkView, responses=_CHANGE | _JOB)
+@router.post("/networks", status_code=201, response_model=NetworkView, responses=_CHANGE | ACCEPTED)
 async def create_network(
     site: SiteOf,
     identity: IdentityOf,
@@ -90,7 +84,7 @@ async def create_network(
     return await _changed(site, identity, response, request, 201)
 
 
-@router.patch("/networks/{network}", response_model=NetworkView, responses=_CHANGE | _JOB)
+@router.patch("/networks/{network}", response_model=NetworkView, responses=_CHANGE | ACCEPTED)
 async def update_network(
     site: SiteOf,
     identity: IdentityOf,
@@ -104,7 +98,7 @@ async def update_network(
     return await _changed(site, identity, response, request, 200)
 
 
-@router.delete("/networks/{network}", response_model=NetworkView, responses=_CHANGE | _JOB)
+@router.delete("/networks/{network}", response_model=NetworkView, responses=_CHANGE | ACCEPTED)
 async def delete_network(
     site: SiteOf,
     identity: IdentityOf,
@@ -112,7 +106,7 @@ async def delete_network(
     network: _Name,
     force: Annotated[bool, Query(description="release addresses that are held")] = False,
     reason: Annotated[str | None, Query(min_length=1, max_length=500)] = None,
-    expected_version: Annotated[int | None, Query()] = None,
+    expected_version: Version = None,
     key: IdempotencyKey = None,
 ) -> Any:
     """Take a network away from every node; operators alone. 409 names the holders of its addresses."""
@@ -147,13 +141,7 @@ async def _changed(
     if isinstance(found, NetworkView):
         response.status_code = done
         return found
-    job = site.jobs.find(identity, request.request_id)
-    headers = {
-        "Location": f"/api/v1/jobs/{request.request_id}",
-        "Idempotency-Key": request.request_id,
-        "Retry-After": "1",
-    }
-    return JSONResponse(job.model_dump(mode="json"), HTTPStatus.ACCEPTED, headers)
+    return accepted(site.jobs.find(identity, request.request_id))
 
 
 async def change_network(site: Site, identity: Identity, request: NetworkChanges) -> NetworkView:

@@ -32,6 +32,7 @@ _STATUS: Mapping[str, HTTPStatus] = {
     Code.POOL_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.ADDRESS_UNKNOWN: HTTPStatus.NOT_FOUND,
     Code.NODE_UNKNOWN: HTTPStatus.NOT_FOUND,
+    "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
     "request_unknown": HTTPStatus.NOT_FOUND,
     "letter_unknown": HTTPStatus.NOT_FOUND,
     Code.PAUSED: HTTPStatus.SERVICE_UNAVAILABLE,
