@@ -33,7 +33,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo up test chaos test-vm bench soak check static sizes shim lock clean packages plugins test-packages \
-	vm-packages chaos-packages
+	vm-packages chaos-packages browser screenshots
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ chaos: $(DEV) $(SHIM) | chaos-packages ## every fault that must be survived, tri
 test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in a virtual machine, some minutes
 	@$(BIN)/python -m tests.vm.run -p no:cacheprovider -m netns -v --timeout 600 $(VM_TESTS)
 
-bench: $(RUNTIME) $(SHIM) | plugins ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
+bench: $(DEV) $(SHIM) | plugins browser ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
+
+screenshots: $(DEV) $(SHIM) | browser ## take those of the README anew
+	@MOORAGE_SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/pytest -q tests/browser
 
 soak: $(RUNTIME) $(SHIM) ## pods come, move and go while all is killed at random: MINUTES=10, SEED=n to repeat one
 	@$(BIN)/python -m bench.soak.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -100,6 +103,9 @@ $(UV)/bin/uv: Makefile | packages
 packages:
 	@mkdir -p $(BUILD)
 	@sh compose/packages.sh $(BUILD)/packages.log
+
+browser: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log browser
 
 plugins test-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes browser)

@@ -23,6 +23,8 @@ from broker import provisioning, topology
 from broker.management import Management
 from broker.permissions import NOTHING, Permissions, user_name
 from broker.topology import REQUESTS_EXCHANGE, exactly
+from compose.local_console import wait_until_it_answers
+from compose.services import ports
 from compose.services.local import LocalServices, local_services
 from compose.services.process import Child
 from schemas.requests import HEARTBEAT
@@ -132,6 +134,24 @@ class Machine:
         }
         with self._process("allocator", ["compose.cli", "allocator"], env) as child:
             yield child
+
+    @contextmanager
+    def console(self, place: Place, one_time: str) -> Iterator[str]:
+        """A real console while the context lasts; gives its URL. `one_time` lets one browser in."""
+        url = self.services.management_url
+        enrolled = provisioning.enroll_client(url, "bench", "console", vhost=place.vhost, password=_PASSWORD)
+        held = ports.reserve(1, "bench console")
+        address = f"127.0.0.1:{held.ports[0]}"
+        env = {
+            "MOORAGE_AMQP_URL": enrolled.amqp_url,
+            "MOORAGE_CONSOLE_LISTEN": address,
+            "MOORAGE_CONSOLE_ONE_TIME_TOKEN": one_time,
+            "MOORAGE_TOKENS_FILE": str(self.services.state_dir / "tokens.json"),
+        }
+        held.release()
+        with self._process("console", ["compose.cli", "console"], env) as child:
+            wait_until_it_answers(address, child)
+            yield f"http://{address}"
 
     @contextmanager
     def echo(self, place: Place, network: str) -> Iterator[Child]:

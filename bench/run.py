@@ -12,6 +12,7 @@ from bench import (
     allocate_vs_echo,
     attach,
     burst,
+    console_map,
     consume_vs_echo,
     dead_letters,
     flat,
@@ -46,6 +47,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "heartbeats": Benchmark(heartbeats.run, heartbeats.FIGURES),
     "rollout": Benchmark(rollout.run, rollout.FIGURES),
     "dead_letters": Benchmark(dead_letters.run, dead_letters.FIGURES),
+    "console_map": Benchmark(console_map.run, console_map.FIGURES),
 }
 
 

@@ -49,13 +49,16 @@ def local_console(stack: Stack, kubeconfig: str | None = None) -> Iterator[Local
     reserved.release()
     with ExitStack() as undo:
         child = start("console", ["console"], env, folder / "console.log", undo)
-        _wait(address, child)
+        wait_until_it_answers(address, child)
         url = f"http://{address}/"
         yield LocalConsole(url, f"{url}sign-in/{one_time}", folder / "tokens.json", child)
 
 
-def _wait(address: str, child: Child) -> None:
-    """Return when it answers: that nobody is let in without a token is an answer."""
+def wait_until_it_answers(address: str, child: Child) -> None:
+    """Return when a console answers at HOST:PORT: that nobody is let in without a token is an answer.
+
+    Raises `internal`, with the end of its log, where it does not.
+    """
     deadline = time.monotonic() + _START_S
     while True:
         try:

@@ -1,38 +1,12 @@
-"""A real Chromium, who looks with it, and what must hold of every page."""
+"""Who looks at pages with a real browser, and what must hold of every page."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page
 
-_PROGRAMS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")
-_OPTIONS = [
-    "--no-sandbox",  # root has none; what is shown is our own
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LIMIT_MS = 20_000
 _SERIOUS = {"serious", "critical"}
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser without a window. A missing one fails the test: the make targets install it."""
-    program = next((each for each in _PROGRAMS if Path(each).exists()), None)
-    assert program is not None, f"none of {', '.join(_PROGRAMS)} is there: `make test` installs chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_OPTIONS)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 class Visitor:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import pika
 from playwright.sync_api import Browser
 
+from bench.browser import chromium
 from broker import provisioning
 from broker.topology import REQUESTS_EXCHANGE, routing_key
 from compose.local_console import LocalConsole, local_console
@@ -17,7 +18,7 @@ from console.access.identity import Role
 from console.access.tokens import Tokens
 from schemas.message import Request
 from tests.acceptance.machines import Machine, Pod, machine_of
-from tests.browser.browsing import Visitor, chromium
+from tests.browser.browsing import Visitor
 from tests.kubernetes_api import KubernetesApi, kubernetes_api
 
 T = TypeVar("T")
