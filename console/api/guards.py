@@ -1,12 +1,14 @@
 """What stands before every request: limits on its size and rate, and headers that browsers obey."""
 
 import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +35,10 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 _TRANSPORT = "max-age=31536000"
+_WHO = "moorage.identity"
+_SECRET_PATH = re.compile(r"^(/sign-in/).+")
+
+log = structlog.get_logger("moorage.console")
 
 
 @dataclass
@@ -83,8 +89,11 @@ class Guards:
             await self._app(scope, receive, send)
             return
 
+        begun = time.monotonic()
+
         async def safely(message: Message) -> None:
             if message["type"] == "http.response.start":
+                _note(scope, message["status"], time.monotonic() - begun)
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -109,6 +118,29 @@ class Guards:
             await _too_large()(scope, receive, safely)
             return
         await self._app(scope, body.receive, safely)
+
+
+def note_identity(scope: Scope, name: str) -> None:
+    """Have the log say who asked."""
+    scope[_WHO] = name
+
+
+def _note(scope: Scope, status: int, took_s: float) -> None:
+    """One line of the log for what changes something, is refused or fails; at debug for the rest."""
+    told = {
+        "method": scope["method"],
+        "path": _SECRET_PATH.sub(r"\1***", scope["path"]),
+        "status": status,
+        "ms": round(took_s * 1000, 1),
+        "who": scope.get(_WHO),
+        "client": (scope.get("client") or ("",))[0],
+    }
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request failed", **told)
+    elif scope["method"] not in {"GET", "HEAD"} or status >= HTTPStatus.UNAUTHORIZED:
+        log.info("request", **told)
+    else:
+        log.debug("request", **told)
 
 
 class _Body:

@@ -10,7 +10,7 @@ from console.access.identity import Identity
 from console.access.sign_in import SignIns
 from console.access.tokens import Tokens
 from console.api.desk import Desk
-from console.api.guards import RateLimit
+from console.api.guards import RateLimit, note_identity
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
 from console.api.letters import Letters
@@ -52,6 +52,7 @@ async def identity(
     """Who asks, by a bearer token. 401 for anybody else; 429 where that was tried too often."""
     known = site.tokens.identify(credentials.credentials) if credentials is not None else None
     if known is not None:
+        note_identity(request.scope, known.name)
         return known
     client = request.client.host if request.client else ""
     if site.failures.wait_s(client):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from console.access.identity import Identity
 from console.access.sign_in import SignedIn
+from console.api.guards import note_identity
 from console.api.problems import status_of
 from console.api.site import Site
 from console.page import grid, words
@@ -87,6 +88,7 @@ async def visit(request: Request) -> Visit:
     signed_in = site.sign_ins.find(request.cookies.get(COOKIE, ""))
     if signed_in is None:
         raise SignedOut
+    note_identity(request.scope, signed_in.identity.name)
     if request.method != "GET":
         await check_origin(request)
         form = await request.form()

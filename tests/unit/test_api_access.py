@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+import structlog
 
 from console.api.guards import MOST_BYTES, RateLimit
 from console.api.jobs import WAIT_S
@@ -188,3 +189,18 @@ async def test_a_tenant_sees_no_network_of_others(tmp_path: Path):
     async with web.program(web.token("t", "tenant", "shop")) as client:
         assert (await client.get("/api/v1/networks/prod")).status_code == 404
         assert (await client.get("/api/v1/networks")).json()["networks"] == []
+
+
+async def test_the_log_says_who_changed_what_and_no_secret(tmp_path: Path):
+    web = Web(tmp_path, {NetworkCreate: lambda _: view(), NetworkList: lambda _: page()})
+    with structlog.testing.capture_logs() as lines:
+        async with web.program() as client:
+            await client.get("/api/v1/networks")
+            await client.post("/api/v1/networks", json=NET)
+            await client.post("/sign-in/" + "s" * 43)
+    told = [(line["log_level"], line["method"], line["path"], line["status"], line["who"]) for line in lines]
+    assert told == [
+        ("debug", "GET", "/api/v1/networks", 200, "ops"),
+        ("info", "POST", "/api/v1/networks", 201, "ops"),
+        ("info", "POST", "/sign-in/***", 403, None),
+    ]
