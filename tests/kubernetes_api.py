@@ -343,8 +343,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
+        # Said beforehand: a client would else take the connection up again as it is being closed.
+        self.send_header("Connection", "close")
         self.end_headers()
-        self.close_connection = True
         try:
             for event in events:
                 line = json.dumps(event).encode() + b"\n"

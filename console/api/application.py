@@ -12,6 +12,7 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp
 
 from console.api import addresses, dead_letters, events, history, networks, nodes, pools, whoami
+from console.api.gate import Gate
 from console.api.guards import Guards, RateLimit
 from console.api.parameters import known_alone
 from console.api.problems import Problem, handle_problems
@@ -44,7 +45,8 @@ def application(site: Site, clients: RateLimit) -> ASGIApp:
     app.add_route("/api/{rest:path}", partial(_elsewhere, app), _METHODS, include_in_schema=False)
     pages.mount(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return Guards(app, clients)
+    gate = Gate(app, site.tokens, site.failures, "/api/", frozenset({f"{PREFIX}/openapi.json"}))
+    return Guards(gate, clients)
 
 
 async def _elsewhere(app: FastAPI, request: Request) -> Response:

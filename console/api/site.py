@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, HTTPException, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from console.access.identity import Identity
 from console.access.sign_in import SignIns
 from console.access.tokens import Tokens
 from console.api.desk import Desk
-from console.api.guards import RateLimit, note_identity
+from console.api.gate import identity_in
+from console.api.guards import RateLimit
 from console.api.happenings import Happenings
 from console.api.jobs import Jobs
 from console.api.letters import Letters
@@ -45,23 +46,10 @@ _bearer = HTTPBearer(auto_error=False, description="a token of `moorage token cr
 
 
 async def identity(
-    request: Request,
-    site: SiteOf,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Identity:
-    """Who asks, by a bearer token. 401 for anybody else; 429 where that was tried too often."""
-    known = site.tokens.identify(credentials.credentials) if credentials is not None else None
-    if known is not None:
-        note_identity(request.scope, known.name)
-        return known
-    client = request.client.host if request.client else ""
-    if site.failures.wait_s(client):
-        raise HTTPException(429, "too many tries without a token that is valid: wait a minute")
-    raise HTTPException(
-        401,
-        "send `Authorization: Bearer TOKEN`, with a token of `moorage token create` that has not expired",
-        {"WWW-Authenticate": 'Bearer realm="moorage"'},
-    )
+    """Who asks, by a bearer token that the gate has looked at."""
+    return identity_in(request.scope)
 
 
 IdentityOf = Annotated[Identity, Depends(identity)]

@@ -35,6 +35,24 @@ async def test_without_a_token_everything_is_401(tmp_path: Path):
     assert "moorage token create" in answer.json()["detail"]
 
 
+async def test_nothing_of_a_request_is_read_before_its_token(tmp_path: Path):
+    async with Web(tmp_path).program("") as client:
+        for path in ("networks", "nothing", "networks/prod/pools"):
+            answer = await client.post(f"/api/v1/{path}", content=b"{")
+            assert answer.status_code == 401
+        answer = await client.get("/api/v1/networks", headers={"Authorization": "Basic b3BzOm9wcw=="})
+        assert answer.status_code == 401
+
+
+async def test_tokens_that_cannot_be_read_are_503_and_let_nobody_in(tmp_path: Path):
+    web = Web(tmp_path)
+    async with web.program() as client:
+        web.tokens.path.write_text("{")
+        answer = await client.get("/api/v1/networks")
+    assert answer.status_code == 503
+    assert "MOORAGE_TOKENS_FILE" in answer.json()["detail"]
+
+
 async def test_a_token_lets_in_and_answers_have_headers_that_browsers_obey(tmp_path: Path):
     web = Web(tmp_path, {NetworkList: lambda _: page("prod")})
     async with web.program() as client:
