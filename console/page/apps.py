@@ -161,8 +161,12 @@ async def show_placed(visit: VisitOf) -> Response:
     app = app_of(values)
     pool, room = await pool_of(visit, app)
     listed = await visit.ask(AddressList(network=app.network, pool=app.pool, limit=_SHOWN), AddressPage)
+    view = await visit.ask(NetworkShow(network=app.network, with_nodes=False), NetworkView)
+    around = str(pool.ranges[0].first) if pool.ranges else None
     return visit.page(
         "placed.html",
+        **await grid_about(visit, view, None, around),
+        network=view,
         app=app,
         pool=pool,
         yaml=manifest_yaml(app, room),

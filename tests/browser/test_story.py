@@ -251,6 +251,7 @@ def test_a_tenant_sees_its_own_and_no_more(on_stage: Stage):
 
 def test_an_app_is_made_in_the_cluster_and_deleted_there(on_stage: Stage, operator: Visitor):
     on_stage.cluster.store.put("namespaces", {"metadata": {"name": "team"}})
+    pod = on_stage.pod(f"team/{SHOP}-1", "node-2", NETWORK)
     page = operator.visit(next(path for path in PAGES if path.startswith("/apps/placed")))
     page.get_by_role("button", name="Create in the cluster").click()
     key = ("statefulsets", "team", SHOP)
@@ -267,10 +268,15 @@ def test_an_app_is_made_in_the_cluster_and_deleted_there(on_stage: Stage, operat
     )
     expect(page.locator("#app-pods")).to_contain_text(f"{SHOP}-0")
     expect(page.locator("#app-pods")).to_contain_text("10.40.0.10")
+    pod.add()
+    expect(cell(page, "10.40.0.11")).to_have_class(re.compile("s-attached"))
     page.get_by_text("Delete the app").click()
     page.get_by_label(f"Type its name, {SHOP}").fill(SHOP)
     page.get_by_role("button", name=f"Delete {SHOP}").click()
     until(lambda: any(asked.verb == "delete" for asked in on_stage.cluster.asked))
+    pod.delete()
+    row = page.locator("#app-addresses").get_by_role("row").filter(has_text="10.40.0.11")
+    expect(row).to_contain_text("waiting")
     assert on_stage.cluster.violations == []
 
 
