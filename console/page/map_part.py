@@ -52,12 +52,12 @@ async def pools_of(visit: Visit, network: str) -> list[PoolView]:
 
 
 async def grid_about(visit: Visit, view: NetworkView, within: str | None, at: str | None) -> dict[str, Any]:
-    """What the map's template needs. `at` is an address to go to. Raises ServiceError."""
+    """What the map's template needs. `at` is an address or an owner to go to. Raises ServiceError."""
     subnets = [subnet.cidr for subnet in view.definition.subnets]
-    part, subnet = _part(subnets, within, at)
+    sought = await _sought(visit, view.network, at.strip()) if at and at.strip() else None
+    part, subnet = _part(subnets, within, sought)
     found = await _grid(visit, view.network, part)
     pools = await pools_of(visit, view.network)
-    sought = _address(at) if at else None
     return {
         "grid": found,
         "subnets": subnets,
@@ -68,14 +68,25 @@ async def grid_about(visit: Visit, view: NetworkView, within: str | None, at: st
     }
 
 
-def _part(subnets: list[IPNetwork], within: str | None, at: str | None) -> tuple[IPNetwork, IPNetwork]:
+async def _sought(visit: Visit, network: str, text: str) -> IPAddress:
+    """The address that is meant: itself, or the first one of an owner. Raises `address_unknown`."""
+    if "/" not in text and not text.startswith("container:"):
+        return _address(text)
+    page = await visit.ask(AddressList(network=network, owner=text, limit=1), AddressPage)
+    if not page.addresses:
+        raise ServiceError(Code.ADDRESS_UNKNOWN, f"{text} has no address in network {network}")
+    return page.addresses[0].address
+
+
+def _part(
+    subnets: list[IPNetwork], within: str | None, sought: IPAddress | None
+) -> tuple[IPNetwork, IPNetwork]:
     """The part to be shown, and the subnet that it is of. Raises `invalid_request`, `range_invalid`."""
-    if at:
-        address = _address(at)
+    if sought is not None:
         for subnet in subnets:
-            if address.version == subnet.version and address in subnet:
-                return grid.part_around(subnet, address), subnet
-        raise _elsewhere(str(address), subnets)
+            if sought.version == subnet.version and sought in subnet:
+                return grid.part_around(subnet, sought), subnet
+        raise _elsewhere(str(sought), subnets)
     if not within:
         return subnets[0], subnets[0]
     try:
@@ -97,7 +108,9 @@ def _address(text: str) -> IPAddress:
     try:
         return ip_address(text.strip())
     except ValueError as error:
-        raise ServiceError(Code.INVALID_REQUEST, f"{text!r} is not an IPv4 or IPv6 address") from error
+        raise ServiceError(
+            Code.INVALID_REQUEST, f"{text!r} is not an IPv4 or IPv6 address, and no owner such as shop/web-0"
+        ) from error
 
 
 async def _grid(visit: Visit, network: str, part: IPNetwork) -> grid.Grid:

@@ -85,6 +85,21 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.successful) banner("");
   });
-  window.addEventListener("pagehide", () => { if (source) source.close(); });
+  function stop() {
+    if (source) source.close();
+    source = null;
+  }
+
+  // A browser has six connections to one server, and a page that nobody looks at needs none of them.
+  document.addEventListener("visibilitychange", () => {
+    if (document.querySelector("[data-events]")) return;
+    if (document.hidden) {
+      stop();
+      return;
+    }
+    listen();
+    refreshAll();
+  });
+  window.addEventListener("pagehide", stop);
   listen();
 })();
