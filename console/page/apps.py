@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from pydantic import ValidationError
 
 from console.access import permits
+from console.api.problems import status_of
 from console.cluster.app import App
 from console.cluster.manifests import annotations, manifest_yaml
 from console.cluster.room import Room, room_in, surge, surge_warning
@@ -39,12 +40,16 @@ _SHOWN = 200
 @router.get("/apps/new")
 async def ask_for_app(visit: VisitOf, network: str = "", within: str | None = None) -> Response:
     """The form: which network, which addresses, which workload."""
-    if PoolCreate.NAME not in permits.MAY_ASK[visit.identity.role]:
-        raise permits.forbidden(visit.identity, "placing an app")
+    _check_places(visit)
     values = {**BLANK, "network": network}
     if visit.identity.confined:
         values["namespace"] = sorted(visit.identity.namespaces)[0]
     return await _form(visit, values, within)
+
+
+def _check_places(visit: Visit) -> None:
+    if PoolCreate.NAME not in permits.MAY_ASK[visit.identity.role]:
+        raise permits.forbidden(visit.identity, "placing an app")
 
 
 async def _form(
@@ -56,7 +61,7 @@ async def _form(
     if values["network"]:
         view = await visit.ask(NetworkShow(network=values["network"], with_nodes=False), NetworkView)
         about = {"network": view, **await grid_about(visit, view, within, None)}
-    status = HTTPStatus.OK if problem is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    status = HTTPStatus.OK if problem is None else status_of(problem.code)
     spaces = sorted(visit.identity.namespaces)
     return visit.page(
         "place.html", status, names=names, spaces=spaces, values=values, problem=problem, **about
@@ -66,6 +71,7 @@ async def _form(
 @router.post("/apps")
 async def place_app(visit: VisitOf) -> Response:
     """Make the pool; then show what to paste. Nothing is made where a value cannot be used."""
+    _check_places(visit)
     form = await fields(visit.request)
     values = {**BLANK, **form.all()}
     try:

@@ -1,6 +1,5 @@
 """What happens, as it happens: a page that lists it, and the stream that pages listen to."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Response
@@ -30,27 +29,36 @@ async def show_events(visit: VisitOf, network: str = "") -> Response:
 @router.get("/events/stream")
 async def stream(visit: VisitOf, network: str = "") -> Response:
     """Server-sent events: each row as JSON, as this identity may see it."""
-    after = visit.request.headers.get("Last-Event-ID")
+    told = _told(visit, network, visit.request.headers.get("Last-Event-ID"))
+    first = await anext(told)  # whoever may not listen is told so, by the status
     return StreamingResponse(
-        _told(visit, network, after),
+        _all(first, told),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
+async def _all(first: str, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    yield first
+    async for each in rest:
+        yield each
+
+
 async def _told(visit: Visit, network: str, after: str | None) -> AsyncIterator[str]:
+    """The stream; its first part is there as soon as somebody listens. It ends with the session."""
     cookie = visit.request.cookies.get(COOKIE, "")
-    yield ": here you are\n\n"
-    with visit.site.happenings.listening(after) as listener:
-        while visit.site.sign_ins.find(cookie) is not None:
+    with visit.site.happenings.listening(after, of=visit.identity.name) as listener:
+        yield ": here you are\n\n"
+        while True:
             found = await listener.next(_QUIET_S)
+            if visit.site.sign_ins.find(cookie) is None:
+                return
             if found is None:
                 yield ": quiet\n\n"
             elif isinstance(found, Missed):
                 yield "event: missed\ndata: {}\n\n"
             elif network in ("", found.network) and (row := seen(visit, found)) is not None:
                 yield f"id: {row_id(row)}\nevent: row\ndata: {row.model_dump_json(exclude_none=True)}\n\n"
-            await asyncio.sleep(0)
 
 
 def seen(visit: Visit, row: HistoryRow) -> HistoryRow | None:

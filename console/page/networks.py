@@ -1,14 +1,15 @@
 """Networks: all of them, one with its nodes, pools and map; making one and taking one away."""
 
-from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import uuid4
 
 from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
+from console.access import permits
 from console.api.jobs import Job
 from console.api.networks import NetworkChanges, change_network
+from console.api.problems import status_of
 from console.page.browser import Visit, VisitOf, redirect, refusal
 from console.page.forms import Fields, fields
 from console.page.map_part import grid_about
@@ -36,19 +37,21 @@ async def list_networks(visit: VisitOf, after: str | None = None) -> Response:
 @router.post("/networks")
 async def create_network(visit: VisitOf) -> Response:
     """Make a network, and go to where it can be watched."""
+    permits.check_operator(visit.identity, "creating a network")
     form = await fields(visit.request)
     try:
         request = NetworkCreate.model_validate(_wanted(form))
         job = await _begun(visit, request)
     except (ServiceError, ValidationError) as error:
+        problem = refusal(error)
         page = await visit.ask(NetworkList(limit=_PAGE), NetworkPage)
         return visit.page(
             "networks.html",
-            HTTPStatus.UNPROCESSABLE_ENTITY,
+            status_of(problem.code),
             networks=page.networks,
             next=page.next,
             values=form.all(),
-            problem=refusal(error),
+            problem=problem,
         )
     return redirect(visit.request, f"/networks/{request.network}?job={job}")
 

@@ -22,20 +22,25 @@ LIMIT_S = 20.0
 class Stream:
     """One request for events, by ASGI: the client of the tests waits for the end of an answer."""
 
-    def __init__(self, web: Web, token: str, query: str = "", last: str | None = None) -> None:
+    def __init__(
+        self, web: Web, token: str, query: str = "", last: str | None = None, *, cookie: str | None = None
+    ) -> None:
+        """With a `cookie` it is a browser that asks the page."""
+        path = "/api/v1/events" if cookie is None else "/events/stream"
         self.parts: asyncio.Queue[str] = asyncio.Queue()
         self.status = 0
         self.gone = asyncio.Event()
         headers = [(b"authorization", f"Bearer {token}".encode())]
         headers += [(b"last-event-id", last.encode())] if last else []
+        headers = headers if cookie is None else [(b"cookie", cookie.encode()), *headers[1:]]
         self._scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "GET",
             "scheme": "http",
-            "path": "/api/v1/events",
-            "raw_path": b"/api/v1/events",
+            "path": path,
+            "raw_path": path.encode(),
             "root_path": "",
             "query_string": query.encode(),
             "headers": headers,
