@@ -1,6 +1,7 @@
 """What happens, as it happens: one reader of the console's event queue, and everybody who listens here."""
 
 import asyncio
+import secrets
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -63,8 +64,18 @@ class Happenings:
 
     def __init__(self) -> None:
         self._past: deque[HistoryRow] = deque(maxlen=_REMEMBERED)
+        self._told = 0
+        self._run = secrets.token_hex(4)
         self._listeners: set[Listener] = set()
         self._of: Counter[str] = Counter()
+
+    @property
+    def latest(self) -> str:
+        """What `listening` takes to tell what happens from now on. To be read before what is shown is asked.
+
+        A number of this process: it says nothing of rows that whoever reads it may not see.
+        """
+        return f"{self._run}-{self._told}"
 
     async def run(self, source: Callable[[], AsyncIterator[Events]]) -> None:
         """Read events until cancelled."""
@@ -82,6 +93,7 @@ class Happenings:
     def tell(self, row: HistoryRow) -> None:
         """A row that is new."""
         self._past.append(row)
+        self._told += 1
         for listener in self._listeners:
             listener.put(row)
 
@@ -114,12 +126,22 @@ class Happenings:
     def _resume(self, listener: Listener, after: str | None) -> None:
         if after is None:
             return
-        ids = [row_id(row) for row in self._past]
-        if after not in ids:
+        missing = self._missing(after)
+        if missing is None:
             listener.miss()
             return
-        for row in list(self._past)[ids.index(after) + 1 :]:
+        for row in missing:
             listener.put(row)
+
+    def _missing(self, after: str) -> list[HistoryRow] | None:
+        """What was told after a row, or after what `latest` was; None where that is not remembered."""
+        past = list(self._past)
+        run, _, told = after.rpartition("-")
+        if run == self._run and told.isascii() and told.isdigit():
+            count = self._told - int(told)
+            return past[len(past) - count :] if 0 <= count <= len(past) else None
+        ids = [row_id(row) for row in past]
+        return past[ids.index(after) + 1 :] if after in ids else None
 
 
 def row_id(row: HistoryRow) -> str:

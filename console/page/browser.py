@@ -54,6 +54,8 @@ class Visit:
     request: Request
     site: Site
     signed_in: SignedIn
+    after: str = ""
+    """What had happened last when it began: from there on the page listens, and misses nothing."""
 
     @property
     def identity(self) -> Identity:
@@ -95,7 +97,7 @@ async def visit(request: Request) -> Visit:
         given = request.headers.get("X-CSRF") or form.get("csrf")
         if not isinstance(given, str) or not signed_in.is_from_here(given):
             raise Forged
-    return Visit(request, site, signed_in)
+    return Visit(request, site, signed_in, site.happenings.latest)
 
 
 VisitOf = Annotated[Visit, Depends(visit)]

@@ -27,9 +27,9 @@ async def show_events(visit: VisitOf, network: str = "") -> Response:
 
 
 @router.get("/events/stream")
-async def stream(visit: VisitOf, network: str = "") -> Response:
-    """Server-sent events: each row as JSON, as this identity may see it."""
-    told = _told(visit, network, visit.request.headers.get("Last-Event-ID"))
+async def stream(visit: VisitOf, network: str = "", after: str = "") -> Response:
+    """Server-sent events: each row as JSON, as this identity may see it, since what the page had seen."""
+    told = _told(visit, network, visit.request.headers.get("Last-Event-ID") or after or None)
     first = await anext(told)  # whoever may not listen is told so, by the status
     return StreamingResponse(
         _all(first, told),

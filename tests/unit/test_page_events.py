@@ -55,6 +55,29 @@ async def test_a_page_that_was_cut_off_goes_on_where_it_was(tmp_path: Path):
     await stream.end()
 
 
+async def test_what_happens_while_a_page_is_made_is_not_missed(tmp_path: Path):
+    web = Visited(tmp_path)
+    cookie = signed_in(web)
+    before = web.site.happenings.latest
+    web.site.happenings.tell(happened(1))
+    between = web.site.happenings.latest
+    web.site.happenings.tell(happened(2))
+    for after, first in ((before, "prod:1"), (between, "prod:2")):
+        stream = await listening(web, cookie, f"after={after}")
+        assert (await stream.next()).startswith(f"id: {first}\n")
+        await stream.end()
+
+
+@pytest.mark.parametrize("after", ["nothing", "00000000-1", "{run}-7", "{run}--1", "{run}-x", "prod:9"])
+async def test_a_page_of_another_time_is_told_to_look_for_itself(tmp_path: Path, after: str):
+    web = Visited(tmp_path)
+    run = web.site.happenings.latest.partition("-")[0]
+    web.site.happenings.tell(happened(1))
+    stream = await listening(web, signed_in(web), f"after={after.format(run=run)}")
+    assert (await stream.next()).startswith("event: missed\n")
+    await stream.end()
+
+
 async def test_the_stream_ends_with_the_session_and_tells_nothing_more(tmp_path: Path):
     web = Visited(tmp_path)
     stream = await listening(web, signed_in(web))

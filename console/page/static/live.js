@@ -48,7 +48,8 @@
     if (source || !document.querySelector("[data-live], [data-events]")) return;
     const list = document.querySelector("[data-events]");
     const network = list ? list.dataset.events : "";
-    source = new EventSource(`/events/stream${network ? `?network=${encodeURIComponent(network)}` : ""}`);
+    const query = new URLSearchParams({ network, after: document.body.dataset.after || "" });
+    source = new EventSource(`/events/stream?${query}`);
     source.onopen = () => {
       said("live-state", "live");
       if (away) refreshAll();
