@@ -214,3 +214,12 @@ async def test_a_map_that_cannot_be_read_now_is_no_page_to_be_put_in_its_place(t
     async with web.browser() as client:
         answer = await client.get("/networks/prod/map")
     assert answer.status_code == 503  # htmx puts in place what succeeded, and nothing else
+
+
+async def test_where_an_app_is_placed_the_ways_into_the_map_keep_the_network(tmp_path: Path):
+    web = Visited(tmp_path, WIDE_NET)
+    async with web.browser() as client:
+        answer = await client.get("/apps/new?network=prod")
+        deeper = await client.get("/apps/new?network=prod&within=10.1.0.0/16")
+    assert 'href="?network=prod&amp;within=10.1.0.0/16"' in answer.text
+    assert 'href="?network=prod&amp;within=10.1.1.0/24"' in deeper.text
