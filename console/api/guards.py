@@ -130,7 +130,7 @@ def _note(scope: Scope, status: int, took_s: float) -> None:
     told = {
         "method": scope["method"],
         "path": _SECRET_PATH.sub(r"\1***", scope["path"]),
-        "status": status,
+        "status": int(status),
         "ms": round(took_s * 1000, 1),
         "who": scope.get(_WHO),
         "client": (scope.get("client") or ("",))[0],

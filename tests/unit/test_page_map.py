@@ -123,10 +123,10 @@ async def test_a_wide_network_is_looked_into_step_by_step(tmp_path: Path):
         first = await client.get("/networks/prod")
         second = await client.get("/networks/prod/map?within=10.1.0.0%2F16")
         other = await client.get("/networks/prod/map?within=fd00::%2F72")
-    assert 'href="?within=10.1.0.0/16"' in first.text
-    assert 'href="?within=10.1.1.0/24"' in second.text
-    assert 'href="?within=10.0.0.0/8"' in second.text  # the way back
-    assert 'href="?within=fd00%3A%3A1%3A0%3A0%3A0/80"' in other.text
+    assert 'href="/networks/prod?within=10.1.0.0/16"' in first.text
+    assert 'href="/networks/prod?within=10.1.1.0/24"' in second.text
+    assert 'href="/networks/prod?within=10.0.0.0/8"' in second.text  # the way back
+    assert 'href="/networks/prod?within=fd00%3A%3A1%3A0%3A0%3A0/80"' in other.text
     looked = [str(asked.within) for asked in web.asked_of(AddressTiles)]
     assert looked == ["10.0.0.0/8", "10.1.0.0/16", "fd00::/72"]
 
@@ -221,5 +221,5 @@ async def test_where_an_app_is_placed_the_ways_into_the_map_keep_the_network(tmp
     async with web.browser() as client:
         answer = await client.get("/apps/new?network=prod")
         deeper = await client.get("/apps/new?network=prod&within=10.1.0.0/16")
-    assert 'href="?network=prod&amp;within=10.1.0.0/16"' in answer.text
-    assert 'href="?network=prod&amp;within=10.1.1.0/24"' in deeper.text
+    assert 'href="/apps/new?network=prod&amp;within=10.1.0.0/16"' in answer.text
+    assert 'href="/apps/new?network=prod&amp;within=10.1.1.0/24"' in deeper.text

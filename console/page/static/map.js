@@ -85,17 +85,24 @@
     choose([cell], !cell.classList.contains("chosen"));
   }
 
-  function look(link) {
-    const part = map();
-    const query = new URLSearchParams(new URL(link.href, location.href).search);
-    if ("choose" in part.dataset) query.set("choose", "1");
-    const path = `/networks/${part.dataset.network}/map?${query}`;
-    htmx.ajax("GET", path, { source: part, target: part, select: "#map", swap: "outerHTML" }).then(() => {
-      if ("choose" in part.dataset) return;
-      const shown = new URL(location.href);
-      shown.search = new URL(link.href, location.href).search;
-      history.pushState({}, "", shown);
-    });
+  // Not by htmx: it forgets a request whose element is replaced meanwhile, and live news may replace the map.
+  async function look(link) {
+    const { network, choose } = map().dataset;
+    const to = new URL(link.href, location.href);
+    const query = new URLSearchParams(to.search);
+    if (choose !== undefined) query.set("choose", "1");
+    map().setAttribute("aria-busy", "true");
+    try {
+      const answer = await fetch(`/networks/${network}/map?${query}`, { headers: { "HX-Request": "true" } });
+      const found = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("map");
+      if (!answer.ok || !found) throw new Error(String(answer.status));
+      map().replaceWith(document.adoptNode(found));
+    } catch {
+      location.assign(to); // the whole page says what is wrong, and looks again by itself
+      return;
+    }
+    if (location.pathname === to.pathname && choose === undefined) history.pushState({}, "", to);
+    ready();
   }
 
   document.addEventListener("keydown", (event) => {
