@@ -3,9 +3,10 @@
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 LIMIT_MS = 20_000
+expect.set_options(timeout=LIMIT_MS)
 _SERIOUS = {"serious", "critical"}
 
 
