@@ -65,8 +65,8 @@ def up(settings: Settings, state_dir: Path, nodes: int, console: Console) -> Non
 
 def _describe(stack: Stack, web: LocalConsole, console: Console) -> None:
     table = Table("what", "where", title="moorage is up", title_justify="left")
-    table.add_row("console", f"{web.sign_in} (lets one browser in)")
-    table.add_row("", f"others: MOORAGE_TOKENS_FILE={web.tokens_file} moorage token create NAME")
+    table.add_row("console", f"{web.url}, and REST at {web.url}api/v1")
+    table.add_row("", f"tokens: MOORAGE_TOKENS_FILE={web.tokens_file} moorage token create NAME")
     table.add_row("", f"pid {web.process.pid}, log {web.process.log}")
     table.add_row("commands", f"source {stack.env_file}; moorage network list")
     if stack.servers.local is not None:
@@ -81,4 +81,6 @@ def _describe(stack: Stack, web: LocalConsole, console: Console) -> None:
         table.add_row("", f"http://{node.monitoring}/metrics, /healthz, /readyz")
     table.add_row("state", str(stack.state_dir))
     console.print(table)
-    console.print("Ctrl-C stops it.")
+    # In one line however narrow the terminal, to be clicked or copied.
+    console.print(f"Open the console: {web.sign_in}", soft_wrap=True, highlight=False)
+    console.print("The link lets one browser in, once. Ctrl-C stops it.")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from compose.hosts import prefix_of
@@ -112,6 +113,18 @@ def test_a_producer_with_nothing_but_pika_creates_a_network(running: Running):
 def test_nodes_are_listed(running: Running):
     nodes = json.loads(running.moorage("node", "list", "--output", "json"))["nodes"]
     assert [(node["node"], node["state"]) for node in nodes] == [("node-1", "ready"), ("node-2", "ready")]
+
+
+def test_the_link_that_is_printed_lets_one_browser_into_the_console(running: Running):
+    link = re.search(r"Open the console: (\S+)", running.log.read_text())
+    assert link is not None
+    with httpx.Client(base_url=link[1].partition("/sign-in/")[0], timeout=30) as browser:
+        assert browser.get(link[1]).status_code == 200
+        assert browser.post(link[1]).headers["Location"] == "/networks"
+        assert "<h1>Networks</h1>" in browser.get("/networks").text
+        browser.cookies.clear()
+        assert browser.post(link[1]).status_code == 403, "it was used"
+        assert browser.get("/networks").headers["Location"] == "/sign-in"
 
 
 def test_a_second_up_in_the_same_folder_is_refused_in_words(running: Running):
