@@ -1,6 +1,7 @@
 """Every route of the API, with every kind of token: who is let in, and that nothing of others is told."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -210,6 +211,22 @@ async def test_a_tenant_meets_nothing_of_others(tmp_path: Path, route: tuple[str
     assert [name for name in OTHERS if name in answer.text and name not in asked_for] == []
     changes = [each for each in web.allocator.asked if hasattr(each, "request_id")]
     assert changes == [], "nothing was asked that changes anything"
+
+
+IN_A_NETWORK = [route for route in ROUTES if "{network}" in route[1]]
+
+
+@pytest.mark.parametrize("route", IN_A_NETWORK, ids=" ".join)
+async def test_within_a_network_of_others_a_tenant_asks_for_nothing(tmp_path: Path, route: tuple[str, str]):
+    web = Web(tmp_path, ANSWERS)
+    path, body, _ = ROUTES[route]
+    place = re.sub("^/networks/[^/?]+", "/networks/hidden-net", path)
+    async with web.program(web.token("t", "tenant", "shop")) as client:
+        answer = await client.request(route[0], f"/api/v1{place}", json=body)
+    changes_it = route[1] == "/networks/{network}" and route[0] != "GET"
+    assert answer.status_code == (403 if changes_it else 404)
+    assert {type(asked) for asked in web.allocator.asked} <= {NetworkShow}
+    assert "bank" not in answer.text
 
 
 async def test_a_tenant_does_see_what_is_its_own(tmp_path: Path):
