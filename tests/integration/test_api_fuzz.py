@@ -1,6 +1,7 @@
 """The API asked for whatever its own OpenAPI allows, and for what it does not, on the real system."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.integration.allocating import Asked
 from tests.integration.brokering import provisioned
 from tests.integration.webbing import RunningConsole, running_console
 
-EXAMPLES = 25
+EXAMPLES = 16
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -28,6 +29,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 WAIT_S = 30.0
+THERE = {"network": "prod", "pool": "shop", "address": "10.1.0.70"}
 
 
 @pytest.fixture
@@ -56,6 +58,7 @@ def test_nothing_fails_and_nothing_answers_what_is_not_documented(
         document = client.get("/api/v1/openapi.json").json()
     del document["paths"]["/api/v1/events"]  # it has no end; its own tests look at it
     failures: list[str] = []
+    turns = count()
     for found in schemathesis.openapi.from_dict(document).get_all_operations():
         operation = found.ok()
         strategies = [operation.as_strategy(generation_mode=mode) for mode in GenerationMode]
@@ -70,6 +73,10 @@ def test_nothing_fails_and_nothing_answers_what_is_not_documented(
         )
         @given(strategies[0] | strategies[1])
         def ask(case: schemathesis.Case) -> None:
+            if (
+                next(turns) % 2 and case.method != "DELETE"
+            ):  # what is there, too: names that are made up are nearly never
+                case.path_parameters |= {name: THERE[name] for name in THERE if name in case.path_parameters}
             case.call_and_validate(
                 base_url=console.url,
                 headers={"Authorization": f"Bearer {token}"},
