@@ -1,6 +1,7 @@
 """The way to the database: connections, whole transactions that are retried, and what an error means."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from allocator.servers import Servers
+from broker.login import Where, login
 from broker.outcome import Unavailable
 
 T = TypeVar("T")
@@ -64,6 +67,10 @@ _AWAY = {
 UNMET = 1690
 """A number is out of range: how `store.writes` has the server stop where a row is not as it should be."""
 
+_FIRST_AGAIN_S = 60
+"""How old a connection may get where there are several servers, in seconds. Those that were made while the
+first was away leave the others then: two servers that are written to at once only get into each other's way.
+"""
 _TRIES = 5
 _GIVE_UP_S = 20.0
 """No further try from then on: somebody waits for the answer, and his request is served again anyway."""
@@ -75,9 +82,10 @@ log = structlog.get_logger("moorage.allocator")
 
 
 def open_engine(
-    url: str | URL, *, connect_s: int = 5, statement_s: int = 10, idle_s: int = 30, reads: bool = False
+    where: Where | URL, *, connect_s: int = 5, statement_s: int = 10, idle_s: int = 30, reads: bool = False
 ) -> Engine:
-    """An engine for `url` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED.
+    """An engine for `where` (mysql+pymysql://). It connects at first use, in UTC and READ COMMITTED, to the
+    first of its servers that takes writes. Raises `not_provisioned` for a URL that cannot be used.
 
     PyMySQL waits for ever unless told otherwise; here connecting may take `connect_s` seconds and a statement
     `statement_s`. A server would wait as well: 8 hours, unless told otherwise, with all locks of a client
@@ -87,12 +95,15 @@ def open_engine(
     the first statement and `Database.run` tries again; and no ROLLBACK after. With `reads` every statement
     stands for itself, and there is nothing to end either: such an engine is for `Database.read` alone.
     """
+    access = login(where.render_as_string(hide_password=False) if isinstance(where, URL) else where)
+    servers = Servers(access)
     engine = create_engine(
-        url,
+        servers.urls()[0],
         isolation_level="AUTOCOMMIT" if reads else "READ COMMITTED",
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,
+        pool_recycle=_FIRST_AGAIN_S if len(servers.urls()) > 1 else -1,
         pool_reset_on_return=None,
         pool_use_lifo=True,
         skip_autocommit_rollback=reads,
@@ -109,7 +120,7 @@ def open_engine(
             ),
         },
     )
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", partial(_connect, servers))
     event.listen(engine, "handle_error", _discard)
     return engine
 
@@ -148,8 +159,10 @@ class _Whole(Cursor):
         return affected
 
 
-def _connect(_: object, __: object, args: list[Any], options: dict[str, Any]) -> DriverConnection:
-    return _Session(*args, **options)
+def _connect(
+    servers: Servers, _: object, __: object, ___: list[Any], options: dict[str, Any]
+) -> DriverConnection:
+    return servers.connect(lambda place: _Session(**{**options, **place}))
 
 
 def _discard(context: ExceptionContext) -> None:

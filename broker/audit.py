@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker import topology
+from broker.login import Where
 from broker.management import Management
 from broker.permissions import ALLOCATOR, Permissions, permissions_of, permissions_of_allocator
 from broker.provisioning import differences
@@ -24,7 +25,7 @@ class Enrolment:
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-def topology_faults(management_url: str, vhost: str) -> list[str]:
+def topology_faults(management_url: Where, vhost: str) -> list[str]:
     """What of exchanges, queues and bindings is not as provisioned and enrolled. Raises as provisioning."""
     with Management(management_url, timeout_s=_TIMEOUT_S) as api:
         exchanges = {item["name"]: item for item in _all(api, "exchanges", vhost)}
@@ -77,7 +78,7 @@ def _queue_faults(
             yield f"queue {queue.name} is not bound to {binding.exchange} with {binding.key or 'no key'}"
 
 
-def enrolment(management_url: str, vhost: str) -> Enrolment:
+def enrolment(management_url: Where, vhost: str) -> Enrolment:
     """The users of ours on this virtual host, compared with what enrolling gives them now.
 
     After an upgrade they lack what is new, until they are enrolled again. Raises as provisioning.
@@ -111,7 +112,7 @@ def _permission_faults(
     return faults
 
 
-def alarms(management_url: str) -> list[str]:
+def alarms(management_url: Where) -> list[str]:
     """What is wrong with the broker's nodes, in words. Raises as provisioning."""
     with Management(management_url, timeout_s=_TIMEOUT_S) as api:
         nodes = _all(api, "nodes")

@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 
 import typer
 
+from broker.login import Where
 from broker.provisioning import (
     ClientRole,
     Enrolled,
@@ -25,7 +26,7 @@ class BrokerSettings(Protocol):
     """What typer's `ctx.obj` must have."""
 
     @property
-    def management_url(self) -> str | None:
+    def management(self) -> Where | None:
         """`http://USER:PASSWORD@HOST:15672` with an administrator; None if it was not set."""
         ...
 
@@ -117,15 +118,15 @@ def _enroll_client(
     _show(enrolled, {}, write, output)
 
 
-def _management_url(ctx: typer.Context) -> str:
+def _management_url(ctx: typer.Context) -> Where:
     settings: BrokerSettings = ctx.obj
-    if not settings.management_url:
+    if not settings.management:
         raise ServiceError(
             Code.NOT_PROVISIONED,
             "MOORAGE_MANAGEMENT_URL is not set: it must be http://USER:PASSWORD@HOST:15672, RabbitMQ's "
             "management API with an administrator; `moorage up` prints its own",
         )
-    return settings.management_url
+    return settings.management
 
 
 def _check_target(write: Path | None) -> None:

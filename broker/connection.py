@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aio_pika
 import structlog
@@ -18,7 +18,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
-from broker.wire import Wire
+from broker.login import Login, Where, joined, login
+from broker.wire import NotTrusted, Wire
 from schemas.errors import Code, ServiceError
 
 CONNECT_S = 5.0
@@ -52,26 +53,39 @@ class Backoff:
         self._next_s = self._first_s
 
 
-def parse_url(url: str) -> URL:
-    """The AMQP URL, checked. Raises `not_provisioned` without repeating it, as it holds a password."""
+def parse_urls(where: Where) -> list[URL]:
+    """The AMQP URL of each of its servers, checked.
+
+    Raises `not_provisioned` without repeating it, as it holds a password.
+    """
     try:
-        parsed = URL(url)
-        usable = parsed.scheme in ("amqp", "amqps") and bool(parsed.host) and bool(parsed.user)
+        parsed = [URL(url) for url in login(where).servers()]
+        usable = all(url.scheme in ("amqp", "amqps") and url.host and url.user for url in parsed)
     except ValueError:
         usable = False
     if not usable:
         raise ServiceError(
             Code.NOT_PROVISIONED,
             "the AMQP URL cannot be used: it must read amqp://USER:PASSWORD@HOST:PORT/VHOST, where a "
-            "virtual host named / is written %2F; enrolling prints it",
+            "virtual host named / is written %2F; enrolling prints it. amqps:// is for TLS, and several "
+            "HOST:PORT have commas between",
         )
     return parsed
 
 
-def masked(url: str | URL) -> str:
-    """The URL as it may be shown: user, host, port and virtual host, but no password."""
-    parsed = parse_url(str(url)).with_query(None)
-    return str(parsed.with_password("***") if parsed.password is not None else parsed)
+def parse_url(where: Where) -> URL:
+    """As `parse_urls`, of the first server. All have the same user and virtual host."""
+    return parse_urls(where)[0]
+
+
+def masked(where: Where) -> str:
+    """The URL as it may be shown: user, hosts, ports and virtual host, but no password."""
+    return joined([_masked(url) for url in parse_urls(where)])
+
+
+def _masked(url: URL) -> str:
+    plain = url.with_query(None)
+    return str(plain.with_password("***") if plain.password is not None else plain)
 
 
 def explain_loss(error: BaseException | None) -> str:
@@ -123,30 +137,36 @@ async def close_quietly(thing: AbstractChannel | AbstractConnection | None) -> N
 class _Connection(aio_pika.Connection):
     """A plain connection whose socket can be reached."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.wire = Wire()
+    def __init__(self, url: URL, credentials: Login) -> None:
+        super().__init__(url)
+        self.wire = Wire(credentials.trust.context)
         self.kwargs["transport_factory"] = self.wire  # what aio-pika gives to aiormq.connect
 
 
 class Link:
-    """One connection for as many channels as are asked for.
+    """One connection for as many channels as are asked for, to whichever server of its URL lets it in.
 
     `problem` says why the last attempt to connect failed; `on_problem` is called when one did.
     """
 
-    def __init__(self, url: str, *, name: str, heartbeat_s: int = HEARTBEAT_S) -> None:
+    def __init__(self, where: Where, *, name: str, heartbeat_s: int = HEARTBEAT_S) -> None:
         """`name` is what RabbitMQ shows for the connection. With heartbeats every `heartbeat_s` seconds at
         most, a connection that fell silent is given up after two. Raises `not_provisioned` for a bad URL.
+
+        Links begin with one of several servers at random, so that a cluster's share the work, and stay with
+        the one that let them in for as long as it does.
         """
-        parsed = parse_url(url)
-        self._url = parsed.update_query({"name": name, "heartbeat": str(heartbeat_s)})
+        urls = parse_urls(where)
+        self._login = login(where)
+        self._parameters = {"name": name, "heartbeat": str(heartbeat_s)}
+        self._turn = random.randrange(len(urls))  # noqa: S311  spreads load, guards nothing
+        self._failed = 0
         self._name = name
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._backoff = Backoff()
-        self.user = parsed.user or ""
-        self.shown = masked(parsed)
+        self.user = urls[0].user or ""
+        self.shown = masked(where)
         self.problem: ServiceError | None = None
         self.on_problem: Callable[[], None] = lambda: None
 
@@ -174,32 +194,43 @@ class Link:
             async with self._connecting:
                 if self._connection is not None and not _is_lost(self._connection):
                     return self._connection
-                await self._connect()
+                others = await self._connect()
                 obey()
-                if self.problem is None:
+                if self.problem is None or others:
                     continue
             await self._backoff.wait()
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> bool:
+        """Try one server; the next one next time. Whether others are left to be tried before a pause."""
         lost, self._connection = self._connection, None
         await close_quietly(lost)
         try:
+            urls = parse_urls(self._login)  # read again: the password may have been rotated
+        except ServiceError as problem:
+            self._tell(self.shown, problem)
+            return False
+        url = urls[self._turn % len(urls)]
+        try:
             async with asyncio.timeout(CONNECT_S + 1):
-                connection = _Connection(self._url)
+                connection = _Connection(url.update_query(self._parameters), self._login)
                 await connection.connect(timeout=CONNECT_S)
+        except ServiceError as problem:
+            self._tell(_masked(url), problem)
+            return False
         except BaseException as error:
             if not is_loss(error):
                 raise
-            self._note(error)
-        else:
-            self._connection, self.problem = connection, None
-            self._backoff.reset()
-            log.info("connected", broker=self.shown, connection=self._name)
+            self._tell(_masked(url), _problem(_masked(url), error))
+            self._turn, self._failed = self._turn + 1, self._failed + 1
+            return self._failed % len(urls) > 0
+        self._connection, self.problem, self._failed = connection, None, 0
+        self._backoff.reset()
+        log.info("connected", broker=_masked(url), connection=self._name)
+        return False
 
-    def _note(self, error: BaseException) -> None:
-        problem = _refused(self.shown, error) if _is_refusal(error) else _away(self.shown, error)
+    def _tell(self, shown: str, problem: ServiceError) -> None:
         if self.problem is None or self.problem.message != problem.message:
-            log.warning("not connected", broker=self.shown, connection=self._name, reason=problem.message)
+            log.warning("not connected", broker=shown, connection=self._name, reason=problem.message)
         self.problem = problem
         self.on_problem()
 
@@ -240,6 +271,23 @@ def _is_refusal(error: BaseException) -> bool:
         return True
     # aiormq hides RabbitMQ's reason when it closes the connection at the choice of the virtual host.
     return isinstance(error, InvalidFrameError) and "Connection.OpenOk" in str(error)
+
+
+def _problem(shown: str, error: BaseException) -> ServiceError:
+    if _is_refusal(error):
+        return _refused(shown, error)
+    if isinstance(error, NotTrusted):
+        return _distrusted(shown, error)
+    return _away(shown, error)
+
+
+def _distrusted(shown: str, error: NotTrusted) -> ServiceError:
+    return ServiceError(
+        Code.NOT_PROVISIONED,
+        f"no safe connection to RabbitMQ at {shown}: {error}. The host in the URL must be one that the "
+        "server's certificate names, and MOORAGE_AMQP_CA the authority that signed it; amqps:// needs the "
+        "server's port for TLS, which is 5671 by default",
+    )
 
 
 def _away(shown: str, error: BaseException) -> ServiceError:

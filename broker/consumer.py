@@ -18,6 +18,7 @@ from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.dead_letters.burial import dead_letter, first_sender
 from broker.frames import Arrived
 from broker.intake import Intake, intake
+from broker.login import Where
 from broker.metrics import Served
 from broker.outcome import (
     DEFERRED,
@@ -113,7 +114,7 @@ def settle(verdict: Verdict, *, awaited: bool, dead_letters: bool) -> Settlement
 
 
 async def consume(
-    url: str,
+    url: Where,
     queues: Sequence[QueuePlan],
     service: Service,
     *,

@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from broker.connection import OPEN_S, Link, close_quietly, explain_loss, is_loss, obey
+from broker.login import Where
 
 EVERY_S = 10.0
 
@@ -35,7 +36,7 @@ class Depths(Collector):
         """Whether the broker can be asked."""
         return self._link is not None and self._link.is_open
 
-    async def run(self, url: str, *, name: str) -> None:
+    async def run(self, url: Where, *, name: str) -> None:
         """Look every 10 s until cancelled, over a connection of its own that RabbitMQ shows as `name`.
 
         Raises `not_provisioned` for a URL that cannot be used.

@@ -6,6 +6,7 @@ import structlog
 
 from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.intake import intake
+from broker.login import Where
 from broker.topology import node_queue
 
 _PREFETCH = 16
@@ -13,7 +14,7 @@ _PREFETCH = 16
 log = structlog.get_logger("moorage.broker")
 
 
-async def nudges(url: str, node: str, *, name: str) -> AsyncGenerator[bytes | None, None]:
+async def nudges(url: Where, node: str, *, name: str) -> AsyncGenerator[bytes | None, None]:
     """The bodies of the nudges that reach `node`, for ever; a broker that is away is waited for.
 
     None comes whenever the queue is being listened to (again): what was sent before may be lost, so sync.

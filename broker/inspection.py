@@ -12,6 +12,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from broker.connection import Link, close_quietly, explain_loss, is_loss, parse_url
+from broker.login import Where
 from schemas.errors import Code, ServiceError
 
 T = TypeVar("T")
@@ -31,17 +32,17 @@ Seen = QueueDepth | ServiceError
 """What is known of a queue, or why nothing is."""
 
 
-def user_of(url: str) -> str:
+def user_of(url: Where) -> str:
     """The user that an AMQP URL names. Raises `not_provisioned` for a URL that cannot be used."""
     return parse_url(url).user or ""
 
 
-def vhost_of(url: str) -> str:
+def vhost_of(url: Where) -> str:
     """The virtual host that an AMQP URL names."""
     return unquote(parse_url(url).raw_path.removeprefix("/")) or "/"
 
 
-async def log_in(url: str) -> str:
+async def log_in(url: Where) -> str:
     """Open a connection and a channel; the broker's address as it may be shown.
 
     Raises ServiceError: `unavailable`, or `not_provisioned` where the broker refuses this user.
@@ -51,7 +52,7 @@ async def log_in(url: str) -> str:
         return link.shown
 
 
-async def depths(url: str, queues: Iterable[str]) -> dict[str, Seen]:
+async def depths(url: Where, queues: Iterable[str]) -> dict[str, Seen]:
     """What each of `queues` holds. Any user may ask this. Raises as `log_in` does."""
 
     async def look(channel: AbstractChannel, name: str) -> Seen:
@@ -62,7 +63,7 @@ async def depths(url: str, queues: Iterable[str]) -> dict[str, Seen]:
     return await _each(url, queues, look)
 
 
-async def missing_exchanges(url: str, exchanges: Iterable[str]) -> list[str]:
+async def missing_exchanges(url: Where, exchanges: Iterable[str]) -> list[str]:
     """Those of `exchanges` that the broker does not have. Raises as `log_in` does."""
 
     async def look(channel: AbstractChannel, name: str) -> None:
@@ -73,7 +74,7 @@ async def missing_exchanges(url: str, exchanges: Iterable[str]) -> list[str]:
 
 
 async def _each(
-    url: str, names: Iterable[str], look: Callable[[AbstractChannel, str], Awaitable[T]]
+    url: Where, names: Iterable[str], look: Callable[[AbstractChannel, str], Awaitable[T]]
 ) -> dict[str, T | ServiceError]:
     """What `look` says of each name; a refusal ends the channel, so the next one gets another."""
     found: dict[str, T | ServiceError] = {}

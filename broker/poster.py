@@ -9,6 +9,7 @@ from aio_pika import DeliveryMode, Message
 
 from broker.codec import CONTENT_TYPE, VERSION_HEADER, encode_answer, is_reply_queue
 from broker.connection import Link
+from broker.login import Where
 from broker.outlet import Outlet, Unroutable
 from broker.topology import EVENTS_EXCHANGE, events_key, node_queue
 from schemas.history import Events
@@ -75,7 +76,7 @@ class Poster:
 
 
 @asynccontextmanager
-async def poster(url: str, *, name: str) -> AsyncIterator[Poster]:
+async def poster(url: Where, *, name: str) -> AsyncIterator[Poster]:
     """A poster on its own connection, made at the first message. Raises `not_provisioned` for a bad URL."""
     async with Link(url, name=name) as link:
         yield Poster(link)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter, ValidationError
 
 from broker import topology
+from broker.login import Where
 from broker.permissions import (
     ALLOCATOR,
     READS_EVENTS,
@@ -35,7 +36,7 @@ def _silently(_: str) -> None:
     """Tell nobody."""
 
 
-def _management(url: str) -> "Management":
+def _management(url: Where) -> "Management":
     """The API. An HTTP client costs 5 MB, which no process that only assembles the command line shall pay."""
     from broker.management import Management
 
@@ -60,7 +61,7 @@ class Enrolled:
 
 
 def provision(
-    management_url: str, *, vhost: str = "/", settle_s: float = SETTLE_S, progress: Progress = _silently
+    management_url: Where, *, vhost: str = "/", settle_s: float = SETTLE_S, progress: Progress = _silently
 ) -> Provisioned:
     """Declare all exchanges, queues and bindings. Safe to repeat; nothing that exists is changed.
 
@@ -81,7 +82,7 @@ def provision(
 
 
 def enroll_allocator(
-    management_url: str,
+    management_url: Where,
     *,
     vhost: str = "/",
     amqp: str | None = None,
@@ -94,7 +95,7 @@ def enroll_allocator(
 
 
 def enroll_node(
-    management_url: str,
+    management_url: Where,
     name: str,
     *,
     vhost: str = "/",
@@ -105,8 +106,9 @@ def enroll_node(
     """Make a node's queue and its user, who may do this node's work alone.
 
     Safe to repeat: permissions are set again; the password stays, unless `rotate` asks for a new one or
-    `password` names it. `amqp` is HOST:PORT where clients reach RabbitMQ; without it, the management
-    API's host and the AMQP port that it tells. Raises `invalid_request` for a name that no node can have,
+    `password` names it. `amqp` is HOST:PORT where clients reach RabbitMQ, of several servers with commas
+    between, and with `amqps://` before it for TLS; without it, the management API's hosts and the AMQP port
+    that it tells. Raises `invalid_request` for a name that no node can have,
     `unavailable`, `sender_forbidden` (not an administrator) or `not_provisioned`.
     """
     _check_name(name)
@@ -117,7 +119,7 @@ def enroll_node(
 
 
 def enroll_client(
-    management_url: str,
+    management_url: Where,
     name: str,
     role: ClientRole,
     *,
@@ -138,7 +140,7 @@ def enroll_client(
         return _enroll(api, user, permissions_of(role, name), vhost, amqp, rotate, password)
 
 
-def create_vhost(management_url: str, vhost: str) -> None:
+def create_vhost(management_url: Where, vhost: str) -> None:
     """Make a virtual host that the administrator may use too. Safe to repeat."""
     with _management(management_url) as api:
         api.put("vhosts", vhost)
@@ -146,7 +148,7 @@ def create_vhost(management_url: str, vhost: str) -> None:
         api.put("permissions", vhost, str(api.get("whoami")["name"]), body=everything)
 
 
-def delete_vhost(management_url: str, vhost: str) -> None:
+def delete_vhost(management_url: Where, vhost: str) -> None:
     """Remove a virtual host and all that is in it. Safe to repeat. Users stay."""
     with _management(management_url) as api:
         api.delete("vhosts", vhost)
@@ -187,21 +189,36 @@ def _enroll(
     sends = {"exchange": topology.REQUESTS_EXCHANGE, "write": allowed.sends, "read": "^$"}
     api.put("topic-permissions", vhost, user, body=sends)
     shown = quote(password, safe="") if password is not None else "***"
-    url = f"amqp://{quote(user, safe='')}:{shown}@{address}/{quote(vhost, safe='')}"
+    scheme, _, hosts = address.rpartition("://")
+    url = f"{scheme or 'amqp'}://{quote(user, safe='')}:{shown}@{hosts}/{quote(vhost, safe='')}"
     return Enrolled(user, url, password)
 
 
 def _amqp_address(api: "Management") -> str:
+    """Scheme, hosts and port where clients reach the broker, as far as its management API tells.
+
+    Who asks it over TLS shall not be told to go on without.
+    """
     listeners = (api.get("overview") or {}).get("listeners", [])
-    ports = [item["port"] for item in listeners if item.get("protocol") == "amqp"]
-    if not ports:
+    ports = {
+        scheme: {item["port"] for item in listeners if item.get("protocol") == protocol}
+        for scheme, protocol in (("amqps", "amqp/ssl"), ("amqp", "amqp"))
+    }
+    scheme = "amqps" if ports["amqps"] and (api.encrypted or not ports["amqp"]) else "amqp"
+    if not ports[scheme]:
         raise ServiceError(
             Code.NOT_PROVISIONED,
             "RabbitMQ's management API names no AMQP listener: say with --amqp HOST:PORT where clients "
             "reach RabbitMQ",
         )
-    host = f"[{api.host}]" if ":" in api.host else api.host
-    return f"{host}:{ports[0]}"
+    if len(api.hosts) > 1 and len(ports[scheme]) > 1:
+        raise ServiceError(
+            Code.INVALID_REQUEST,
+            "the servers of this cluster listen on different ports, and nothing tells which is whose: "
+            "say with --amqp HOST:PORT,HOST:PORT where clients reach them",
+        )
+    hosts = (f"[{host}]" if ":" in host else host for host in api.hosts)
+    return f"{scheme}://" + ",".join(f"{host}:{min(ports[scheme])}" for host in hosts)
 
 
 def _ensure_exchange(api: "Management", vhost: str, exchange: topology.Exchange) -> None:

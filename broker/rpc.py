@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from broker.codec import decode_answer, encode_request
 from broker.connection import LOST, OPEN_S, Backoff, Link, close_quietly, explain_loss, is_loss, obey
 from broker.frames import Arrived, Outgoing
+from broker.login import Where
 from broker.message_ids import new_message_id
 from broker.metrics import Asked
 from broker.pacing import Pacing
@@ -334,7 +335,7 @@ def _names(refusal: str, key: str) -> bool:
 
 
 @asynccontextmanager
-async def rpc_client(url: str, *, name: str, asked: Asked | None = None) -> AsyncIterator[RpcClient]:
+async def rpc_client(url: Where, *, name: str, asked: Asked | None = None) -> AsyncIterator[RpcClient]:
     """A client that connects, and connects again, in the background; a broker that is away fails no start.
 
     `name` is what RabbitMQ shows for the connection; what is `asked` is counted there. Raises

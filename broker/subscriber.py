@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from broker.connection import Backoff, Link, explain_loss, is_loss, obey
 from broker.intake import intake
+from broker.login import Where
 from broker.topology import events_queue
 from schemas.history import Events, HistoryRow
 from schemas.validation import explain
@@ -18,7 +19,7 @@ _PREFETCH = 8
 log = structlog.get_logger("moorage.broker")
 
 
-async def events(url: str, *, name: str) -> AsyncGenerator[Events, None]:
+async def events(url: Where, *, name: str) -> AsyncGenerator[Events, None]:
     """What happens in all networks, for ever, out of the queue of the user in `url`.
 
     A message is acked when the next one is asked for: a reader that dies before that gets it again. Rows

@@ -51,17 +51,23 @@ _LIMIT = 1 << 16
 _SIGN_OF_LIFE_S = 1.0
 
 
+class NotTrusted(AMQPConnectionError):
+    """TLS did not come about: the server speaks none, or its certificate is not believed."""
+
+
 class Wire(TransportFactory):
     """The transport of one connection, for aiormq to make, and for us to reach past it."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
+        """`tls` is asked where the URL is one of `amqps`; what it raises is raised by `create`."""
+        self._tls = tls
         self._reader: Tap | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As asyncio.open_connection, which has no place for a reader of one's own."""
-        provider = kwargs.pop("ssl_context_provider")
-        context: ssl.SSLContext | None = await provider.get_context() if url.scheme == "amqps" else None
+        del kwargs["ssl_context_provider"]  # aiormq's own would believe whom the URL tells it to believe
+        context = self._tls() if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = Tap(limit=_LIMIT, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
@@ -69,6 +75,8 @@ class Wire(TransportFactory):
             transport, _ = await loop.create_connection(
                 lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs
             )
+        except ssl.SSLError as error:
+            raise NotTrusted(_reason(error)) from error
         except OSError as error:
             raise AMQPConnectionError(*error.args) from error
         self._reader, self._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -99,6 +107,12 @@ class Wire(TransportFactory):
         self.write(data)
         if self._writer is not None:
             await self._writer.drain()
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return (error.reason or str(error)).lower().replace("_", " ")
 
 
 class Tap(asyncio.StreamReader):

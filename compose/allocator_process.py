@@ -23,6 +23,7 @@ from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
 from broker.depths import Depths
+from broker.login import Login
 from broker.metrics import Served
 from broker.poster import poster
 from broker.sender_clocks import SenderClocks
@@ -54,11 +55,9 @@ async def run_allocator(settings: Settings) -> None:
 
     Waits for a database that is away or not upgraded yet. Raises `not_provisioned` without a setting.
     """
-    url = need(settings.amqp_url, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
-    database_url = need(
-        settings.database_url, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB"
-    )
-    engine, reads = open_engine(database_url), open_engine(database_url, reads=True)
+    url = need(settings.broker, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
+    server = need(settings.database, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB")
+    engine, reads = open_engine(server), open_engine(server, reads=True)
     database, registry = Database(engine), new_registry("allocator")
     survey, served = Survey(database), Served(registry)
     ready = partial(readiness, survey, served.consumers)
@@ -78,7 +77,7 @@ async def run_allocator(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _surveying(
-    url: str, survey: Survey, registry: CollectorRegistry, settings: Settings
+    url: Login, survey: Survey, registry: CollectorRegistry, settings: Settings
 ) -> AsyncIterator[None]:
     """Look at database and queues while the block runs, where somebody is told what is seen."""
     if settings.monitoring is None:
@@ -104,7 +103,9 @@ def _preferred(settings: Settings) -> Collection[int]:
     return {int(number) for number in settings.allocator_partitions.split(",")}
 
 
-async def _serve(url: str, database: Database, reading: Database, settings: Settings, served: Served) -> None:
+async def _serve(
+    url: Login, database: Database, reading: Database, settings: Settings, served: Served
+) -> None:
     preferred = _preferred(settings)
     loop = asyncio.get_running_loop()
     # Events have a connection of their own: RabbitMQ slows down the one that fills a slow queue.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from broker.login import Where
 from broker.rpc import rpc_client
 from schemas.errors import Code, ServiceError
 from schemas.message import Message, Request
@@ -14,7 +15,7 @@ A = TypeVar("A", bound=Message)
 _POLL_S = 0.1
 
 
-def ask(url: str, request: Request, answer: type[A], *, timeout_s: float = 30) -> A:
+def ask(url: Where, request: Request, answer: type[A], *, timeout_s: float = 30) -> A:
     """The answer to `request`. Raises ServiceError."""
 
     async def once() -> Message:
@@ -27,7 +28,7 @@ def ask(url: str, request: Request, answer: type[A], *, timeout_s: float = 30) -
     return found
 
 
-def wait_for_nodes(url: str, names: Sequence[str], check: Callable[[], None], limit_s: float = 60) -> None:
+def wait_for_nodes(url: Where, names: Sequence[str], check: Callable[[], None], limit_s: float = 60) -> None:
     """Return when all nodes `names` are ready. `check` is called meanwhile, to raise when all is in vain."""
     deadline = time.monotonic() + limit_s
     while True:

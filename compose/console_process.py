@@ -50,7 +50,7 @@ async def run_console(settings: Settings) -> None:
     Raises ServiceError: `not_provisioned` without a setting, or where others could reach it without tokens
     or TLS; `unavailable` where it cannot listen.
     """
-    url = need(settings.amqp_url, "AMQP_URL", "the console asks the allocator over RabbitMQ")
+    url = need(settings.broker, "AMQP_URL", "the console asks the allocator over RabbitMQ")
     tokens = Tokens(settings.tokens_file)
     check_exposure(settings, tokens)
     tls = _tls(settings)

@@ -70,6 +70,6 @@ def _database(ctx: typer.Context, what: str) -> Iterator["Engine"]:
     from compose.database_use import usable
 
     settings: Settings = ctx.obj
-    url = need(settings.database_url, "DATABASE_URL", f"it names the database to {what}")
+    url = need(settings.database, "DATABASE_URL", f"it names the database to {what}")
     with usable(open_engine(url)) as engine:
         yield engine

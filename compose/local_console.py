@@ -40,6 +40,7 @@ def local_console(stack: Stack, kubeconfig: str | None = None) -> Iterator[Local
     address, one_time = f"127.0.0.1:{reserved.ports[0]}", secrets.token_urlsafe(32)
     env = {
         "MOORAGE_AMQP_URL": enrolled.amqp_url,
+        **stack.servers.env,
         "MOORAGE_CONSOLE_LISTEN": address,
         "MOORAGE_CONSOLE_ONE_TIME_TOKEN": one_time,
         "MOORAGE_TOKENS_FILE": str(folder / "tokens.json"),

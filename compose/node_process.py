@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from broker.inbox import nudges
+from broker.login import Login
 from broker.metrics import Asked
 from broker.rpc import rpc_client
 from compose.monitoring import monitored, new_registry
@@ -44,7 +45,7 @@ async def run_node(settings: Settings) -> None:
 
     Raises ServiceError when a setting is missing, or the journal or the namespace cannot be used.
     """
-    url = need(settings.amqp_url, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
+    url = need(settings.broker, "AMQP_URL", "the node worker reaches the allocator through RabbitMQ")
     sys.setswitchinterval(_SWITCH_S)
     _share_heaps()
     _look_for_garbage_seldom()
@@ -72,6 +73,6 @@ def worker_config(settings: Settings) -> worker.WorkerConfig:
     )
 
 
-async def _listen(url: str, node: str, inbox: Inbox) -> None:
+async def _listen(url: Login, node: str, inbox: Inbox) -> None:
     async for nudge in nudges(url, node, name=f"node {node} inbox"):
         inbox.told(nudge)

@@ -1,9 +1,9 @@
 """All settings of all processes: `MOORAGE_*` variables, then `/etc/moorage/moorage.toml`, then defaults."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, IPvAnyAddress, PositiveFloat, ValidationError
+from pydantic import AfterValidator, Field, IPvAnyAddress, PositiveFloat, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -11,6 +11,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from broker.login import SYSTEM, Login, Trust
 from compose.listen_address import split_address
 from node_worker.netns_folders import NETNS_FOLDERS
 from schemas.errors import Code, ServiceError
@@ -18,6 +19,7 @@ from schemas.fields import NodeName
 from schemas.validation import explain
 
 CONFIG_FILE = Path("/etc/moorage/moorage.toml")
+V = TypeVar("V")
 
 
 def _address(value: str) -> str:
@@ -28,7 +30,8 @@ def _address(value: str) -> str:
 class Settings(BaseSettings):
     """Read once, by the entry points; everything else gets what it needs as arguments.
 
-    URLs carry passwords: they come from variables or the file, never from the command line.
+    URLs carry passwords: they come from variables or files, never from the command line. Each may name
+    several servers, and may lie in a file of its own, which is read again whenever a connection is made.
     """
 
     model_config = SettingsConfigDict(
@@ -36,8 +39,24 @@ class Settings(BaseSettings):
     )
 
     amqp_url: str | None = Field(default=None, description="AMQP URL of RabbitMQ, with this process's user")
+    amqp_url_file: Path | None = Field(default=None, description="the file that holds it")
+    amqp_ca: Path | None = Field(
+        default=None, description="PEM of who signs RabbitMQ's certificates; whom the machine trusts if unset"
+    )
+    amqp_certificate: Path | None = Field(default=None, description="PEM certificate to show RabbitMQ")
+    amqp_key: Path | None = Field(default=None, description="PEM private key of that certificate")
     management_url: str | None = Field(default=None, description="RabbitMQ's management API, with an admin")
+    management_url_file: Path | None = Field(default=None, description="the file that holds it")
     database_url: str | None = Field(default=None, description="mysql+pymysql:// URL; the allocator's alone")
+    database_url_file: Path | None = Field(default=None, description="the file that holds it")
+    database_ca: str | None = Field(
+        default=None,
+        description=f"turns TLS on: PEM of who signs the database's certificates, or `{SYSTEM}`",
+    )
+    database_certificate: Path | None = Field(
+        default=None, description="PEM certificate to show the database"
+    )
+    database_key: Path | None = Field(default=None, description="PEM private key of that certificate")
     state_dir: Path = Field(default=Path(".state/up"), description="where `moorage up` keeps its services")
     timeout_s: PositiveFloat = Field(default=10, description="how long a command waits for its answer")
     history_days: int = Field(default=400, ge=1, description="how long history and old requests are kept")
@@ -88,7 +107,57 @@ class Settings(BaseSettings):
 
     def private(self) -> "Settings":
         """The same, but for no servers: whoever runs with these starts services of its own."""
-        return self.model_copy(update={"amqp_url": None, "management_url": None, "database_url": None})
+        urls = ("amqp_url", "management_url", "database_url")
+        return self.model_copy(update=dict.fromkeys([*urls, *(f"{name}_file" for name in urls)]))
+
+    @property
+    def broker(self) -> Login | None:
+        """RabbitMQ, as this process's user."""
+        return self._login("amqp_url", self._amqp_trust())
+
+    @property
+    def management(self) -> Login | None:
+        """RabbitMQ's management API, as an administrator."""
+        return self._login("management_url", self._amqp_trust())
+
+    @property
+    def database(self) -> Login | None:
+        """The database, as the allocator's user."""
+        trust = Trust(
+            self.database_ca, self.database_certificate, self.database_key, setting="MOORAGE_DATABASE"
+        )
+        return self._login("database_url", trust)
+
+    def trust_variables(self) -> dict[str, str]:
+        """The variables by which another process trusts the same certificates, and shows the same."""
+        names = [
+            f"{server}_{what}" for server in ("amqp", "database") for what in ("ca", "certificate", "key")
+        ]
+        values = {f"MOORAGE_{name.upper()}": getattr(self, name) for name in names}
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+    def _amqp_trust(self) -> Trust:
+        ca = str(self.amqp_ca) if self.amqp_ca else None
+        return Trust(ca, self.amqp_certificate, self.amqp_key, setting="MOORAGE_AMQP")
+
+    def _login(self, name: str, trust: Trust) -> Login | None:
+        """What one of the URLs comes to. That not both it and its file are set was checked."""
+        source: str | Path | None = getattr(self, name) or getattr(self, f"{name}_file")
+        return Login(source, trust) if source else None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Settings":
+        for name in ("amqp_url", "management_url", "database_url"):
+            if getattr(self, name) and getattr(self, f"{name}_file"):
+                raise ValueError(f"{name} and {name}_file are both set: set one of them")
+        for server in ("amqp", "database"):
+            if bool(getattr(self, f"{server}_certificate")) != bool(getattr(self, f"{server}_key")):
+                raise ValueError(
+                    f"{server}_certificate and {server}_key belong together: set both, or neither"
+                )
+        if self.database_certificate and not self.database_ca:
+            raise ValueError("database_certificate needs database_ca, which turns TLS on")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -114,12 +183,16 @@ def read_settings() -> Settings:
         ) from error
 
 
-def need(value: str | None, name: str, what: str) -> str:
+def need(value: V | None, name: str, what: str) -> V:
     """`value`, or a `not_provisioned` error that names the setting to make."""
     if not value:
         raise ServiceError(
             Code.NOT_PROVISIONED,
-            f"MOORAGE_{name} is not set: {what}. Set it, or {name.lower()} in {CONFIG_FILE}; "
-            "`moorage up` starts everything on this machine and prints the settings to use",
+            f"MOORAGE_{name} is not set: {what}. Set it{_or_its_file(name)}, or {name.lower()} in "
+            f"{CONFIG_FILE}; `moorage up` starts everything on this machine and prints the settings to use",
         )
     return value
+
+
+def _or_its_file(name: str) -> str:
+    return f", or MOORAGE_{name}_FILE" if name.endswith("_URL") else ""

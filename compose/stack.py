@@ -11,6 +11,7 @@ from pathlib import Path
 from allocator import schema
 from allocator.database import open_engine
 from broker import provisioning
+from broker.login import Where, login
 from compose.hosts import Host, prefix_of, simulated_hosts
 from compose.services import ports
 from compose.services.local import LocalServices, local_services
@@ -29,9 +30,11 @@ Progress = Callable[[str], None]
 class Servers:
     """Where broker and database are: ours, or those that the settings name."""
 
-    management_url: str = field(repr=False)
-    database_url: str = field(repr=False)
+    management_url: Where = field(repr=False)
+    database_url: Where = field(repr=False)
     local: LocalServices | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What processes need to trust servers that the settings name."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +114,10 @@ def _check_paths(state_dir: Path, node_names: Sequence[str]) -> None:
 
 
 def _servers(settings: Settings, state_dir: Path, undo: ExitStack, progress: Progress) -> Servers:
-    named = (settings.management_url, settings.database_url)
-    if all(named):
-        return Servers(management_url=str(named[0]), database_url=str(named[1]))
-    if any(named):
+    management, database = settings.management, settings.database
+    if management and database:
+        return Servers(management, database, env=settings.trust_variables())
+    if management or database:
         raise ServiceError(
             Code.INVALID_REQUEST,
             "set MOORAGE_MANAGEMENT_URL and MOORAGE_DATABASE_URL both, to use servers that exist, or neither",
@@ -144,7 +147,8 @@ def _start_allocator(servers: Servers, state_dir: Path, monitoring: str, undo: E
     enrolled = provisioning.enroll_allocator(servers.management_url, rotate=True)
     env = {
         "MOORAGE_AMQP_URL": enrolled.amqp_url,
-        "MOORAGE_DATABASE_URL": servers.database_url,
+        "MOORAGE_DATABASE_URL": login(servers.database_url).url(),
+        **servers.env,
         "MOORAGE_MONITORING": monitoring,
     }
     return start("allocator", ["allocator"], env, state_dir / "allocator.log", undo)
@@ -164,6 +168,7 @@ def _start_node(
         "MOORAGE_NODE_DIR": str(folder),
         "MOORAGE_CNI_SOCKET": str(socket),
         "MOORAGE_RECONCILE_S": _RECONCILE_S,
+        **servers.env,
         "MOORAGE_MONITORING": monitoring,
     }
     process = start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
@@ -196,7 +201,8 @@ def start(name: str, words: list[str], env: Mapping[str, str], log: Path, undo: 
 def _write_env(stack: Stack) -> None:
     lines = {
         "MOORAGE_AMQP_URL": stack.console_url,
-        "MOORAGE_MANAGEMENT_URL": stack.servers.management_url,
+        "MOORAGE_MANAGEMENT_URL": login(stack.servers.management_url).url(),
+        **stack.servers.env,
     }
     text = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in lines.items())
     stack.env_file.unlink(missing_ok=True)

@@ -5,15 +5,16 @@ from typing import Protocol
 
 from broker.dead_letters.box import Box, letter_box
 from broker.dead_letters.post import Post, post
+from broker.login import Where
 from console.session import Session
 
 
 class _OpenBox(Protocol):
-    def __call__(self, url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Box]: ...
+    def __call__(self, url: Where, *, timeout_s: float) -> AbstractAsyncContextManager[Box]: ...
 
 
 class _OpenPost(Protocol):
-    def __call__(self, url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Post]: ...
+    def __call__(self, url: Where, *, timeout_s: float) -> AbstractAsyncContextManager[Post]: ...
 
 
 def letters(session: Session) -> AbstractAsyncContextManager[Box]:

@@ -16,6 +16,7 @@ from typing import Annotated, Protocol, TypeVar
 import typer
 from pydantic import ValidationError
 
+from broker.login import Where
 from broker.rpc import rpc_client
 from console.failure import show_failure
 from console.output import Output, say, stderr
@@ -66,7 +67,7 @@ class Asker(Protocol):
 class Connect(Protocol):
     """How an `Asker` is come by: `broker.rpc.rpc_client`, or a stand-in."""
 
-    def __call__(self, url: str, *, name: str) -> AbstractAsyncContextManager[Asker]:
+    def __call__(self, url: Where, *, name: str) -> AbstractAsyncContextManager[Asker]:
         """An asker for as long as the context lasts."""
         ...
 
@@ -75,8 +76,8 @@ class ConsoleSettings(Protocol):
     """What typer's `ctx.obj` must have. If it also has a `connect` (a `Connect`), that is used."""
 
     @property
-    def amqp_url(self) -> str | None:
-        """AMQP URL of RabbitMQ with the user's name and password; None if it was not set."""
+    def broker(self) -> Where | None:
+        """RabbitMQ with the user's name and password; None if it was not set."""
         ...
 
     @property
@@ -162,16 +163,16 @@ class Session:
                     return page.model_copy(update={rows: tuple(found)})
                 after = _onward(page.next, after)
 
-    def url(self) -> str:
-        """The AMQP URL to ask at. Raises `not_provisioned`."""
-        if not self.settings.amqp_url:
+    def url(self) -> Where:
+        """Where to ask. Raises `not_provisioned`."""
+        if not self.settings.broker:
             raise ServiceError(
                 Code.NOT_PROVISIONED,
                 "MOORAGE_AMQP_URL is not set: it names RabbitMQ and the user to ask as. "
                 "`moorage client enroll NAME --role console` makes such a user; "
                 "`moorage up` starts everything on this machine and prints the settings to use",
             )
-        return self.settings.amqp_url
+        return self.settings.broker
 
 
 @contextmanager

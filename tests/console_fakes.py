@@ -27,14 +27,14 @@ class FakeAllocator:
     """Answers each request by its type and remembers what was asked, with which patience."""
 
     answers: Mapping[type[Request], Answers]
-    amqp_url: str | None = URL
+    broker: str | None = URL
     timeout_s: float = 10
     asked: list[Any] = field(default_factory=list)
     patience: list[float] = field(default_factory=list)
 
     @asynccontextmanager
     async def connect(self, url: str, *, name: str) -> AsyncIterator["FakeAllocator"]:
-        assert url == self.amqp_url
+        assert url == self.broker
         assert name == "console"
         yield self
 

@@ -21,6 +21,7 @@ from broker.connection import OPEN_S, Link, explain_loss, is_loss
 from broker.dead_letters.hand import HANDFUL, Hand
 from broker.dead_letters.letter import Letter, read_letter
 from broker.frames import Arrived
+from broker.login import Where
 from broker.topology import DEAD
 from schemas.errors import Code, ServiceError
 
@@ -189,7 +190,7 @@ class Box:
 
 
 @asynccontextmanager
-async def letter_box(url: str, *, timeout_s: float = 10.0) -> AsyncIterator[Box]:
+async def letter_box(url: Where, *, timeout_s: float = 10.0) -> AsyncIterator[Box]:
     """The dead letters, for as long as the context lasts; it is to be had within `timeout_s` seconds.
 
     Raises `not_provisioned`, `sender_forbidden` (this user may not read them) or `unavailable`.

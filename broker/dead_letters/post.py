@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractChannel
 from broker.connection import Link, close_quietly, explain_loss, is_loss
 from broker.frames import Arrived, Outgoing
 from broker.intake import watch
+from broker.login import Where
 from broker.sending import NotTaken, Sending, Unrouted
 from schemas.errors import Code, ServiceError
 
@@ -86,7 +87,7 @@ class Post:
 
 
 @asynccontextmanager
-async def post(url: str, *, timeout_s: float = 10.0) -> AsyncIterator[Post]:
+async def post(url: Where, *, timeout_s: float = 10.0) -> AsyncIterator[Post]:
     """A post, to be had within `timeout_s` seconds. Raises `not_provisioned` or `unavailable`."""
     async with Link(url, name="dead letters: replay") as link:
         try:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import httpx
 
+from broker.login import login
 from compose.asking import ask
 from compose.demo.pods import Sandbox
 from compose.demo.story import StepFailed, Story
@@ -60,7 +61,8 @@ class Cast:
 
     def publish_raw(self, routing_key: str, body: str) -> None:
         """Publish a body as it is, past all of our own code, through RabbitMQ's management API."""
-        url = f"{self.stack.servers.management_url}/api/exchanges/{_VHOST}/moorage.requests/publish"
+        api = login(self.stack.servers.management_url).url()
+        url = f"{api}/api/exchanges/{_VHOST}/moorage.requests/publish"
         message = {
             "properties": {
                 "delivery_mode": 2,

@@ -26,13 +26,13 @@ _PROVISION = (
 
 def login(site: Site) -> Verdict:
     """Whether the broker can be reached and lets this user in."""
-    return ok(f"{asyncio.run(inspection.log_in(site.amqp_url))} lets this user in")
+    return ok(f"{asyncio.run(inspection.log_in(site.broker))} lets this user in")
 
 
 def permissions(site: Site) -> Verdict:
     """Whether the users may do what enrolling gives them."""
-    enrolment = audit.enrolment(site.management_url, site.vhost)
-    user = inspection.user_of(site.settings.amqp_url) if site.settings.amqp_url else ""
+    enrolment = audit.enrolment(site.management, site.vhost)
+    user = inspection.user_of(site.settings.broker) if site.settings.broker else ""
     if user and user not in enrolment.users:
         return fail(
             f"user {user} is none that enrolling makes on virtual host {site.vhost}",
@@ -58,15 +58,15 @@ def _enrolling(user: str) -> str:
 
 def topology_(site: Site) -> Verdict:
     """Whether exchanges, queues and bindings are as declared; without the API, whether they are there."""
-    if site.settings.management_url:
-        faults = audit.topology_faults(site.management_url, site.vhost)
+    if site.settings.management:
+        faults = audit.topology_faults(site.management, site.vhost)
         return (
             fail(listed(faults), _PROVISION) if faults else ok("exchanges, queues and bindings as declared")
         )
     names = (topology.DEAD, *_SERVED)
     exchanges = [exchange.name for exchange in topology.EXCHANGES]
-    seen = asyncio.run(inspection.depths(site.amqp_url, names))
-    absent = asyncio.run(inspection.missing_exchanges(site.amqp_url, exchanges))
+    seen = asyncio.run(inspection.depths(site.broker, names))
+    absent = asyncio.run(inspection.missing_exchanges(site.broker, exchanges))
     faults = [f"there is no exchange {name}" for name in absent]
     faults += [f"there is no queue {name}" for name, found in seen.items() if isinstance(found, ServiceError)]
     if faults:
@@ -78,7 +78,7 @@ def topology_(site: Site) -> Verdict:
 
 def consumers(site: Site) -> Verdict:
     """Whether somebody reads from each queue that allocators serve, and keeps up."""
-    seen = asyncio.run(inspection.depths(site.amqp_url, _SERVED))
+    seen = asyncio.run(inspection.depths(site.broker, _SERVED))
     known = {name: found for name, found in seen.items() if isinstance(found, QueueDepth)}
     if len(known) < len(seen):
         return fail(f"{counted(len(seen) - len(known), 'queue')} cannot be seen", "see the check topology")
@@ -97,7 +97,7 @@ def consumers(site: Site) -> Verdict:
 
 def alarms(site: Site) -> Verdict:
     """Whether RabbitMQ blocks who publishes, or lacks nodes of its cluster."""
-    faults = audit.alarms(site.management_url)
+    faults = audit.alarms(site.management)
     if faults:
         return fail(listed(faults), "`rabbitmqctl list_alarms` and `rabbitmqctl cluster_status` there")
     return ok("none")
@@ -105,7 +105,7 @@ def alarms(site: Site) -> Verdict:
 
 def dead_letters(site: Site) -> Verdict:
     """Whether there are messages that nobody could serve."""
-    found = asyncio.run(inspection.depths(site.amqp_url, [topology.DEAD]))[topology.DEAD]
+    found = asyncio.run(inspection.depths(site.broker, [topology.DEAD]))[topology.DEAD]
     if isinstance(found, ServiceError):
         if found.code == Code.SENDER_FORBIDDEN:
             raise Skipped(found.message)

@@ -71,7 +71,7 @@ def clock(site: Site) -> Verdict:
 
 
 def _database_time(site: Site) -> datetime:
-    if site.settings.database_url:
+    if site.settings.database:
         with _engine(site) as engine:
             return _once(engine, networks.database_time).replace(tzinfo=UTC)
     told = site.asking().ask(NodeList(limit=1), NodePage).database_time
@@ -82,7 +82,7 @@ def _database_time(site: Site) -> datetime:
 
 def _engine(site: Site) -> AbstractContextManager[Engine]:
     """The database. Raises `unavailable`, in the server's words."""
-    return usable(open_engine(site.database_url, connect_s=int(ANSWER_S), statement_s=int(ANSWER_S)))
+    return usable(open_engine(site.database, connect_s=int(ANSWER_S), statement_s=int(ANSWER_S)))
 
 
 def _once(engine: Engine, work: Callable[[Connection], T]) -> T:

@@ -102,10 +102,10 @@ def _finding(name: str, verdict: Verdict, hidden: Sequence[str]) -> Finding:
 def _secrets(settings: Settings) -> list[str]:
     """Passwords of all URLs, as they are and as they are written there; longest first."""
     passwords: set[str] = set()
-    for url in (settings.amqp_url, settings.management_url, settings.database_url):
+    for login in (settings.broker, settings.management, settings.database):
         try:
-            password = urlsplit(url or "").password
-        except ValueError:
+            password = urlsplit(login.servers()[0]).password if login else None
+        except (ValueError, ServiceError):
             password = None
         if password:
             passwords |= {password, unquote(password)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from broker.inspection import user_of, vhost_of
+from broker.login import Login
 from broker.rpc import rpc_client
 from cni.places import Places
 from compose.doctor.verdict import Skipped
@@ -17,6 +18,7 @@ from schemas.requests import MAY_SEND, sender
 
 A = TypeVar("A", bound=Message)
 P = TypeVar("P", bound=Page)
+V = TypeVar("V")
 
 ANSWER_S = 4.0
 """How long one thing may take to answer, in seconds: less than a check has."""
@@ -33,21 +35,19 @@ class Site:
     places: Places
 
     @property
-    def amqp_url(self) -> str:
+    def broker(self) -> Login:
         """The broker and the user to look as. Raises `Skipped`."""
-        return _needed(self.settings.amqp_url, "AMQP_URL")
+        return _needed(self.settings.broker, "AMQP_URL")
 
     @property
-    def management_url(self) -> str:
+    def management(self) -> Login:
         """The management API. Raises `Skipped`."""
-        return _needed(
-            self.settings.management_url, "MANAGEMENT_URL", "; an administrator of RabbitMQ has it"
-        )
+        return _needed(self.settings.management, "MANAGEMENT_URL", "; an administrator of RabbitMQ has it")
 
     @property
-    def database_url(self) -> str:
+    def database(self) -> Login:
         """The database. Raises `Skipped`."""
-        return _needed(self.settings.database_url, "DATABASE_URL", "; run it where an allocator runs")
+        return _needed(self.settings.database, "DATABASE_URL", "; run it where an allocator runs")
 
     @property
     def node(self) -> str:
@@ -57,11 +57,11 @@ class Site:
     @property
     def vhost(self) -> str:
         """The virtual host in use; RabbitMQ's default where no AMQP URL names one."""
-        return vhost_of(self.settings.amqp_url) if self.settings.amqp_url else "/"
+        return vhost_of(self.settings.broker) if self.settings.broker else "/"
 
     def asking(self) -> "Questions":
         """A way to ask the allocator queries. Raises `Skipped` where this user may ask none."""
-        url = self.amqp_url
+        url = self.broker
         role = sender(user_of(url))
         if role is None or "node.list" not in MAY_SEND[role[0]]:
             raise Skipped(
@@ -74,7 +74,7 @@ class Site:
 class Questions:
     """Queries to the allocator, each of them on a connection of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Login) -> None:
         self._url = url
 
     def ask(self, query: Request, answer: type[A]) -> A:
@@ -125,7 +125,7 @@ def _checked(found: Message, answer: type[A]) -> A:
     return found
 
 
-def _needed(value: str | None, name: str, where: str = "") -> str:
+def _needed(value: V | None, name: str, where: str = "") -> V:
     if not value:
         raise Skipped(f"needs MOORAGE_{name}{where}")
     return value

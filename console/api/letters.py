@@ -15,6 +15,7 @@ from broker.dead_letters.box import Box, letter_box
 from broker.dead_letters.choosing import Choice
 from broker.dead_letters.letter import Letter
 from broker.dead_letters.post import Post, post
+from broker.login import Where
 from console.access import permits
 from console.access.identity import Identity
 from console.api.desk import Desk
@@ -33,7 +34,7 @@ Act = Callable[[Box, Post, Run], AsyncIterator[Sequence[Done]]]
 class OpenBox(Protocol):
     """How the letters are come by: `broker.dead_letters.box.letter_box`, or a stand-in."""
 
-    def __call__(self, url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Box]:
+    def __call__(self, url: Where, *, timeout_s: float) -> AbstractAsyncContextManager[Box]:
         """The letters, for as long as the context lasts."""
         ...
 
@@ -41,7 +42,7 @@ class OpenBox(Protocol):
 class OpenPost(Protocol):
     """How they are sent: `broker.dead_letters.post.post`, or a stand-in."""
 
-    def __call__(self, url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Post]:
+    def __call__(self, url: Where, *, timeout_s: float) -> AbstractAsyncContextManager[Post]:
         """A post, for as long as the context lasts."""
         ...
 
@@ -79,7 +80,7 @@ class Letters:
 
     def __init__(
         self,
-        url: str,
+        url: Where,
         desk: Desk,
         *,
         open_box: OpenBox = letter_box,

@@ -226,7 +226,7 @@ def _run(broker: Broker, *words: str) -> Any:
 
     @app.callback()
     def settings(ctx: typer.Context) -> None:
-        ctx.obj = SimpleNamespace(management_url=broker.management_url)
+        ctx.obj = SimpleNamespace(management=broker.management_url)
 
     @node_app.callback()
     def nodes() -> None: ...

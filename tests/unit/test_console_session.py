@@ -101,7 +101,7 @@ def test_a_command_line_that_typer_refuses_ends_with_2():
 
 def test_without_an_amqp_url_it_says_which_setting_to_make():
     allocator = paging(1)
-    allocator.amqp_url = None
+    allocator.broker = None
     result = run(allocator, "network", "list")
     assert result.exit_code == 3
     assert "MOORAGE_AMQP_URL is not set" in result.stderr
@@ -279,7 +279,7 @@ def test_over_rabbitmq_an_absent_broker_ends_with_3_and_what_to_look_at():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, never listening: connections are refused
         url = f"amqp://console.ann:secret@127.0.0.1:{closed.getsockname()[1]}/"
-        settings = SimpleNamespace(amqp_url=url, timeout_s=0.5)
+        settings = SimpleNamespace(broker=url, timeout_s=0.5)
         result = CliRunner().invoke(moorage(), list(SHOW), obj=settings)
     assert result.exit_code == 3
     assert "is it running there" in result.stderr

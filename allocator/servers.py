@@ -1,0 +1,111 @@
+"""Several database servers behind one engine: which of them a new connection leads to.
+
+They are tried in the order of the URL, by every process alike, so that all write to one server for as long as
+it is there. It must take writes: a replica, and a member of a Galera cluster that lost its quorum, is passed
+over.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pymysql
+import structlog
+from pymysql.connections import Connection
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from broker.login import Login
+from schemas.errors import Code, ServiceError
+
+Dial = Callable[[dict[str, Any]], "Connection[Any]"]
+"""Connects to the place that these arguments of PyMySQL name."""
+
+_READ_ONLY = 1290
+_ALL = 7  # reads, UPDATE and DELETE, INSERT and REPLACE
+
+log = structlog.get_logger("moorage.allocator")
+
+
+class Servers:
+    """The servers of one login, and which of them let us in last."""
+
+    def __init__(self, access: Login) -> None:
+        self._login = access
+        self._last: str | None = None
+
+    def urls(self) -> list[URL]:
+        """The URL of each server. Raises `not_provisioned`, without repeating a password."""
+        try:
+            urls = [make_url(server) for server in self._login.servers()]
+            usable = all(url.drivername == "mysql+pymysql" and url.host for url in urls)
+        except (ArgumentError, ValueError):
+            usable = False
+        if not usable:
+            raise ServiceError(
+                Code.NOT_PROVISIONED,
+                "the database URL cannot be used: it must read mysql+pymysql://USER:PASSWORD@HOST:PORT/NAME "
+                "(several HOST:PORT with commas between), special characters of the password percent-encoded",
+            )
+        return urls
+
+    def connect(self, dial: Dial) -> "Connection[Any]":
+        """A connection to the first server that takes writes. Raises what the last one raised."""
+        urls = self.urls()
+        trust = self._login.trust
+        tls = {"ssl": trust.context(), "ssl_disabled": False} if trust.authorities else {}
+        failures: list[tuple[str, Exception]] = []
+        for url in urls:
+            shown = f"{url.host}:{url.port or 3306}"
+            try:
+                connection = dial({**_place(url), **tls})
+            except (pymysql.Error, OSError) as error:
+                failures.append((shown, error))
+                continue
+            try:
+                _settle(connection, alone=len(urls) == 1)
+            except (pymysql.Error, OSError) as error:
+                connection.close()
+                failures.append((shown, error))
+                continue
+            self._tell(shown, failures)
+            return connection
+        raise failures[-1][1]
+
+    def _tell(self, shown: str, failures: list[tuple[str, Exception]]) -> None:
+        """Log once that another server than before is used, and why."""
+        if self._last not in (None, shown) or failures:
+            passed = {server: str(error.args[-1] if error.args else error) for server, error in failures}
+            if self._last != shown:
+                log.warning("another database server", server=shown, passed_over=passed)
+        self._last = shown
+
+
+def _place(url: URL) -> dict[str, Any]:
+    """PyMySQL's arguments for where a URL leads, and as whom."""
+    return {
+        "host": url.host,
+        "port": url.port or 3306,
+        "user": url.username or "",
+        "password": url.password or "",
+        "database": url.database,
+    }
+
+
+def _settle(connection: "Connection[Any]", *, alone: bool) -> None:
+    """Have a server of a Galera cluster show what others committed, and pass over one that takes no writes.
+
+    Such a cluster applies what another server committed a moment later; whoever reads before that, after the
+    other died, would not see what was answered already (mariadb.com, Galera system variables,
+    wsrep_sync_wait). The only server of a URL is used as it is: a proxy knows better, or its error says more.
+    """
+    with connection.cursor() as cursor:
+        if not alone:
+            cursor.execute("SELECT @@global.read_only")
+            row = cursor.fetchone()
+            if row and row[0]:
+                raise pymysql.OperationalError(_READ_ONLY, "the server is read-only")
+        cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+        found = cursor.fetchone()
+        if found and found[1] == "ON":
+            cursor.execute(f"SET SESSION wsrep_sync_wait = {_ALL}")
+    connection.commit()
