@@ -40,8 +40,8 @@ from broker.outlet import Answered, Outlet, Replies, Unroutable
 from broker.sender_clocks import SenderClocks
 from broker.serving import Calm, Serving, internal
 from broker.telling import Telling
-from broker.topology import DEAD, request_name
-from schemas.errors import ServiceError
+from broker.topology import DEAD, queue_of, request_name
+from schemas.errors import Code, ServiceError
 from schemas.message import Message
 
 __all__ = [
@@ -236,6 +236,7 @@ class _Consumer:
     def _read(self, message: Arrived) -> _Read:
         try:
             request = decode(message)
+            _check_place(message, self._plan.name)
             delivery = Delivery(
                 request,
                 message.user_id or "",
@@ -311,6 +312,19 @@ async def _finished(handling: Coroutine[Any, Any, None]) -> None:
         if not task.cancelled():
             task.exception()  # read: nobody else will
         raise
+
+
+def _check_place(message: Arrived, queue: str) -> None:
+    """Raise `sender_forbidden` for a copy: the header CC puts one into any queue whose key it names.
+
+    RabbitMQ 3 checks a user's permissions on the message's own key alone (rabbitmq-website, sender-selected).
+    """
+    if queue_of(message.routing_key) != queue:
+        raise ServiceError(
+            Code.SENDER_FORBIDDEN,
+            f"a message with the routing key {message.routing_key} does not belong into {queue}: publish it "
+            "without the headers CC and BCC",
+        )
 
 
 def _times_delivered(message: Arrived) -> int:

@@ -24,6 +24,7 @@ DEFAULT_EXCHANGE = "amq.default"
 REPLY_QUEUE = "amq.rabbitmq.reply-to"
 """RabbitMQ's pseudo-queue for RPC (rabbitmq-website, direct-reply-to)."""
 
+_ALLOCATOR = "moorage.allocator."
 _DELIVERY_LIMIT = 20
 _LOOKS = 2**31 - 1
 """How often a dead letter may be looked at: each look counts as a delivery. RabbitMQ 4 takes -1 for no limit,
@@ -86,6 +87,14 @@ def routing_key(request: Request) -> str:
     return f"{partition(request.partition_key)}.{request.NAME}"
 
 
+def queue_of(key: str) -> str:
+    """The queue that messages with this routing key, of some request, belong into."""
+    if key == HEARTBEAT:
+        return HEARTBEATS
+    first = key.partition(".")[0]
+    return QUERIES_QUEUE if first == "query" else f"{_ALLOCATOR}{first}"
+
+
 @lru_cache(maxsize=1024)
 def request_name(key: str | None) -> str | None:
     """The request that a routing key names; None for a key that no request is published to."""
@@ -123,7 +132,7 @@ def _any_of(names: Iterable[str]) -> str:
 
 def allocator_queue(p: int) -> str:
     """The queue of one partition."""
-    return f"moorage.allocator.{p}"
+    return f"{_ALLOCATOR}{p}"
 
 
 def node_queue(node: str) -> str:
