@@ -140,6 +140,45 @@ def enroll_client(
         return _enroll(api, user, permissions_of(role, name), vhost, amqp, rotate, password)
 
 
+@dataclass(frozen=True)
+class Revoked:
+    """A user that can do nothing any more, and whether there was one."""
+
+    user: str
+    existed: bool
+
+
+def revoke_node(management_url: Where, name: str, *, vhost: str = "/") -> Revoked:
+    """Remove a node's user and its queue. Safe to repeat. Errors as in `enroll_node`.
+
+    RabbitMQ closes the connections of a user that is removed. What the node's pods have stays as it is.
+    """
+    _check_name(name)
+    return _revoke(management_url, user_name("node", name), vhost, topology.node_queue(name))
+
+
+def revoke_client(management_url: Where, name: str, role: ClientRole, *, vhost: str = "/") -> Revoked:
+    """Remove the user of a producer, operator or console, and its queue of events. As `revoke_node`."""
+    _check_name(name)
+    user = user_name(role, name)
+    return _revoke(management_url, user, vhost, topology.events_queue(user))
+
+
+def disconnect(management_url: Where, user: str) -> None:
+    """Close all connections of a user. It may connect again with the password that it has now."""
+    with _management(management_url) as api:
+        api.delete("connections", "username", user)
+
+
+def _revoke(management_url: Where, user: str, vhost: str, queue: str) -> Revoked:
+    with _management(management_url) as api:
+        existed = api.get("users", user) is not None
+        api.delete("users", user)  # which closes its connections
+        api.delete("connections", "username", user)
+        api.delete("queues", vhost, queue)
+    return Revoked(user, existed)
+
+
 def create_vhost(management_url: Where, vhost: str) -> None:
     """Make a virtual host that the administrator may use too. Safe to repeat."""
     with _management(management_url) as api:
