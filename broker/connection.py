@@ -220,19 +220,22 @@ class Link:
         except BaseException as error:
             if not is_loss(error):
                 raise
-            self._tell(_masked(url), _problem(_masked(url), error))
             self._turn, self._failed = self._turn + 1, self._failed + 1
-            return self._failed % len(urls) > 0
+            others = self._failed % len(urls) > 0
+            self._tell(_masked(url), _problem(_masked(url), error), final=not others)
+            return others
         self._connection, self.problem, self._failed = connection, None, 0
         self._backoff.reset()
         log.info("connected", broker=_masked(url), connection=self._name)
         return False
 
-    def _tell(self, shown: str, problem: ServiceError) -> None:
+    def _tell(self, shown: str, problem: ServiceError, *, final: bool = True) -> None:
+        """Note and log why a server could not be used. It is a problem once no other is left to be tried."""
         if self.problem is None or self.problem.message != problem.message:
             log.warning("not connected", broker=shown, connection=self._name, reason=problem.message)
         self.problem = problem
-        self.on_problem()
+        if final:
+            self.on_problem()
 
     async def channel(self, *, confirms: bool = True) -> AbstractChannel:
         """A channel of its own; waits for as long as it takes to have a connection.

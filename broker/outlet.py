@@ -42,12 +42,18 @@ class _Channel:
         return not channel.is_closed and self._link.is_open
 
     async def within(self, seconds: float, sending: Awaitable[None]) -> None:
-        """`sending`, in time. Raises `unavailable`: whether the broker has the message is then not known."""
+        """`sending`, in time. Raises `unavailable`: whether the broker has the message is then not known.
+
+        Another channel is opened then. One of RabbitMQ 3.10 may refuse all that is sent to a queue that lost
+        its leader, long after the queue has another.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await sending
         except BaseException as error:
             if is_loss(error):
+                failed, self._open = self._open, None
+                await close_quietly(failed[0] if failed else None)
                 raise self._lost(error) from error
             raise
 

@@ -7,12 +7,13 @@ import time
 
 import pytest
 
-from broker import provisioning, topology
-from broker.consumer import DEFERRED, Delivery, QueuePlan, Refused
+from broker import provisioning, session, topology
+from broker.consumer import DEFERRED, Deferred, Delivery, QueuePlan, Refused
 from broker.inbox import nudges
 from broker.management import Management
 from broker.poster import poster
 from broker.rpc import rpc_client
+from broker.sending import Sending
 from compose.services.local import LocalServices
 from schemas.address import Released
 from schemas.errors import Code, ServiceError
@@ -21,6 +22,7 @@ from schemas.network import NetworkCreate
 from schemas.node import Nudge
 from tests.integration.brokering import (
     LIMIT_S,
+    PARTITION_QUEUE,
     PLAN,
     Broker,
     Script,
@@ -151,6 +153,53 @@ async def test_a_forbidden_request_is_refused_and_harms_no_other_on_the_channel(
     assert refused.code == Code.SENDER_FORBIDDEN
     assert refused.fields["user"] == "node.n1"
     assert answers == [Released()] * 20
+
+
+async def test_a_request_whose_answer_was_lost_is_sent_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node of a cluster takes answers along when it dies; who waits may be connected to another."""
+    monkeypatch.setattr(session, "AGAIN_S", 0.2)
+    asked: list[str] = []
+
+    def act(delivery: Delivery) -> Deferred | None:
+        asked.append(delivery.message_id or "")
+        return DEFERRED if len(asked) < 3 else None  # acked, and never answered
+
+    async with consuming(broker, Script(act)), asking(broker.node) as client:
+        assert isinstance(await client.ask(release("c1")), Released)
+    assert len(set(asked)) == 3, "each attempt has a message_id of its own"
+
+
+async def test_requests_that_are_never_confirmed_do_not_hold_up_others(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue that loses its leader forgets confirms; only so many may be out, so all would wait for ever."""
+    monkeypatch.setattr(Sending, "confirmed", lambda *_, **__: None)
+    async with consuming(broker, Script()), asking(broker.node) as client:
+        for number in range(40):
+            assert isinstance(await client.ask(release(f"c{number}")), Released)
+
+
+async def test_a_request_that_the_queue_does_not_take_is_sent_again_until_it_does(own_broker: Broker) -> None:
+    """A queue of a cluster takes nothing while it elects another leader."""
+    with Management(own_broker.management_url) as api:
+        api.delete("queues", own_broker.vhost, PARTITION_QUEUE)
+        full = {"x-queue-type": "classic", "x-max-length": 0, "x-overflow": "reject-publish"}
+        api.put("queues", own_broker.vhost, PARTITION_QUEUE, body={"durable": True, "arguments": full})
+        key = {"routing_key": f"{PARTITION_QUEUE.rpartition('.')[2]}.#", "arguments": {}}
+        api.post(
+            "bindings", own_broker.vhost, "e", topology.REQUESTS_EXCHANGE, "q", PARTITION_QUEUE, body=key
+        )
+        async with asking(own_broker.node) as client:
+            with pytest.raises(ServiceError, match=r"did not take address\.release within 0\.5 s") as caught:
+                await client.ask(release("c0"), timeout_s=0.5)
+            assert caught.value.code == Code.UNAVAILABLE
+            asked = asyncio.create_task(client.ask(release("c1")))
+            api.delete("queues", own_broker.vhost, PARTITION_QUEUE)
+            provisioning.provision(own_broker.management_url, vhost=own_broker.vhost, settle_s=0)
+            async with consuming(own_broker, Script()):
+                assert isinstance(await asked, Released)
 
 
 async def test_an_answer_that_comes_too_late_is_not_given_to_another(broker: Broker) -> None:
