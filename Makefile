@@ -32,7 +32,7 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test chaos test-vm bench soak check static sizes shim lock clean packages plugins test-packages \
+.PHONY: help demo up test chaos cluster cluster-packages test-vm bench soak check static sizes shim lock clean packages plugins test-packages \
 	vm-packages chaos-packages browser screenshots
 
 help: ## show this list
@@ -49,12 +49,17 @@ up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NOD
 test: static $(SHIM) | test-packages ## all checks and all tests but those of chaos, on servers of their own
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
-		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos" && rm -rf $$data
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos and not cluster" && rm -rf $$data
 
 chaos: $(DEV) $(SHIM) | chaos-packages ## every fault that must be survived, tried on real processes; ten minutes
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
 		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m chaos tests/chaos && rm -rf $$data
+
+cluster: $(DEV) | cluster-packages ## three brokers and three databases, of which one is killed; some minutes
+	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
+	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
+		$(BIN)/pytest --basetemp=$$data -m cluster tests/cluster && rm -rf $$data
 
 test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in a virtual machine, some minutes
 	@$(BIN)/python -m tests.vm.run -p no:cacheprovider -m netns -v --timeout 600 $(VM_TESTS)
@@ -112,6 +117,9 @@ plugins test-packages: | packages
 
 chaos-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log chaos
+
+cluster-packages: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log cluster
 
 vm-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log vm

@@ -117,12 +117,12 @@ class MariaDB:
                 usual = f"innodb_max_dirty_pages_pct = {share}, innodb_io_capacity = {speed}"
                 cursor.execute(f"SET GLOBAL {usual}")
 
-    def start(self) -> None:
-        """Start it and wait until it serves. Raises `NotStarted`."""
-        self.launch()
+    def start(self, *this_time: str) -> None:
+        """Start it and wait until it serves; with options for this time alone. Raises `NotStarted`."""
+        self.launch(*this_time)
         self.wait_until_ready()
 
-    def launch(self) -> None:
+    def launch(self, *this_time: str) -> None:
         """Start it without waiting: `wait_until_ready` must follow. Raises `NotStarted`."""
         self._ensure_data()
         self._launched = time.monotonic()
@@ -132,7 +132,8 @@ class MariaDB:
         socket = self._socket = self._socket or socket_path(self._folder)
         if reservation:
             reservation.release()
-        argv = [str(self._programs.mariadbd), *options(self._folder, socket, port), *self._extra_options]
+        own = options(self._folder, socket, port)
+        argv = [str(self._programs.mariadbd), *own, *self._extra_options, *this_time]
         log = self._folder / "mariadb.log"
         self._server = Child(NAME, argv, env=environment(self._folder), log=log, keep=self._keep)
         self._server.start()
@@ -166,6 +167,14 @@ class MariaDB:
         """SIGKILL it, as a crash would."""
         if self._server:
             self._server.kill()
+
+    def run(self, *this_time: str) -> list[str]:
+        """Run it until it ends by itself, and the last lines of what it logged. Raises `NotStarted`."""
+        self.launch(*this_time)
+        if self._server is None:
+            raise RuntimeError("MariaDB was not launched")
+        self._server.wait_until_done(_READY_S)
+        return self._server.tail()
 
     def _wait(self) -> None:
         if self._server is None:

@@ -3,8 +3,9 @@
 import base64
 import http.client
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from compose.services.epmd import Epmd
 from compose.services.identity import Identity
@@ -32,8 +33,14 @@ class RabbitMQ:
         *,
         progress: Callable[[str], None],
         keep: Sequence[int] = (),
+        settings: Mapping[str, str] = MappingProxyType({}),
+        beside: "RabbitMQ | None" = None,
     ) -> None:
-        """`keep` are descriptors that the processes inherit."""
+        """`keep` are descriptors that the processes inherit; `settings` of rabbitmq.conf are added to ours.
+
+        Nodes of one cluster must find each other: those that are started `beside` one use its epmd.
+        """
+        self._settings, self._beside = settings, beside
         self._folder, self._programs, self._identity = folder, programs, identity
         self._progress, self._keep = progress, tuple(keep)
         self._ports: Ports | None = None
@@ -62,7 +69,8 @@ class RabbitMQ:
     @property
     def pids(self) -> list[int]:
         """The processes that run: the broker and its epmd."""
-        return [part.pid for part in (self._server, self._epmd) if part and part.pid is not None]
+        own = (self._server, self._epmd if self._beside is None else None)
+        return [part.pid for part in own if part and part.pid is not None]
 
     def start(self) -> None:
         """Start it and wait until it serves. Raises `NotStarted`."""
@@ -74,12 +82,18 @@ class RabbitMQ:
         self._launched = time.monotonic()
         reservation = None if self._ports else reserve(len(Ports._fields), self._identity.node)
         ports = self._ports = Ports(*reservation.ports) if reservation else self.ports
-        write_configuration(self._folder, self._identity, ports)
+        if self._beside is not None:
+            ports = self._ports = ports._replace(epmd=self._beside.ports.epmd)
+        write_configuration(self._folder, self._identity, ports, self._settings)
         env = environment(self._folder, self._identity.node, ports)
         if reservation:
             reservation.release()
-        if self._epmd is None:
+        if self._beside is not None:
+            self._epmd = self._beside._epmd
+        elif self._epmd is None:
             self._epmd = Epmd(self._programs.epmd, self._folder, ports.epmd, env=env, keep=self._keep)
+        if self._epmd is None:
+            raise RuntimeError("the node beside which this one runs was not started yet")
         self._epmd.ensure()
         script, log = self._programs.rabbitmq_server, self._folder / "rabbitmq.log"
         self._server = Child(NAME, [script], env=env, log=log, keep=self._keep)
@@ -106,7 +120,7 @@ class RabbitMQ:
             if self._server:
                 self._server.stop(_GRACE_S)
         finally:
-            if self._epmd:
+            if self._epmd and self._beside is None:
                 self._epmd.stop()
 
     def kill(self) -> None:

@@ -1,6 +1,8 @@
 """What one RabbitMQ node reads: its ports, its files and its whole environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from compose.services.identity import Identity, write_private
@@ -21,10 +23,15 @@ class Ports(NamedTuple):
     management: int
 
 
-def write_configuration(folder: Path, identity: Identity, ports: Ports) -> None:
-    """Write the node's files into `folder`, readable for their owner alone: they hold the password."""
+def write_configuration(
+    folder: Path, identity: Identity, ports: Ports, settings: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Write the node's files into `folder`, readable for their owner alone: they hold the password.
+
+    `settings` of rabbitmq.conf are added to our own.
+    """
     (folder / "conf.d").mkdir(parents=True, exist_ok=True)
-    write_private(folder / "rabbitmq.conf", configuration(ports, identity.broker_password))
+    write_private(folder / "rabbitmq.conf", configuration(ports, identity.broker_password, settings))
     write_private(folder / "advanced.config", "[].\n")
     write_private(folder / "enabled_plugins", "[rabbitmq_management].\n")
     write_private(folder / "rabbitmq-env.conf", "")
@@ -32,7 +39,7 @@ def write_configuration(folder: Path, identity: Identity, ports: Ports) -> None:
     write_private(folder / ".erlang.cookie", identity.cookie)
 
 
-def configuration(ports: Ports, password: str) -> str:
+def configuration(ports: Ports, password: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
     """The text of rabbitmq.conf. The administrator takes the place of `guest` when the data is made."""
     lines = {
         "listeners.tcp.default": f"127.0.0.1:{ports.amqp}",
@@ -45,6 +52,7 @@ def configuration(ports: Ports, password: str) -> str:
         "log.console": "true",
         "log.console.use_colors": "off",
         "log.file": "false",
+        **settings,
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
 

@@ -1,0 +1,1 @@
+"""Clusters of RabbitMQ and of MariaDB that lose a member while pods ask: `make cluster`."""
