@@ -11,9 +11,10 @@ from pathlib import Path
 from allocator import schema
 from allocator.database import open_engine
 from broker import provisioning
-from broker.login import Where, login
+from broker.login import Login, Where, login
 from compose.hosts import Host, prefix_of, simulated_hosts
 from compose.services import ports
+from compose.services.identity import write_private
 from compose.services.local import LocalServices, local_services
 from compose.services.process import Child
 from compose.settings import Settings
@@ -55,7 +56,8 @@ class Stack:
 
     state_dir: Path
     servers: Servers
-    console_url: str = field(repr=False)
+    console: Login = field(repr=False)
+    """The broker, as an operator."""
     allocator: Child
     nodes: tuple[RunningNode, ...]
     allocator_monitoring: str | None = None
@@ -93,7 +95,8 @@ def running_stack(
             for host, address in zip(hosts, monitoring[1:], strict=True)
         )
         console = provisioning.enroll_client(servers.management_url, "local", "operator", rotate=True)
-        stack = Stack(state_dir, servers, console.amqp_url, allocator, nodes, monitoring[0])
+        operator = Login(console.amqp_url, login(servers.management_url).trust)
+        stack = Stack(state_dir, servers, operator, allocator, nodes, monitoring[0])
         _write_env(stack)
         yield stack
 
@@ -146,8 +149,11 @@ def _monitoring(count: int, state_dir: Path) -> list[str]:
 def _start_allocator(servers: Servers, state_dir: Path, monitoring: str, undo: ExitStack) -> Child:
     enrolled = provisioning.enroll_allocator(servers.management_url, rotate=True)
     env = {
-        "MOORAGE_AMQP_URL": enrolled.amqp_url,
-        "MOORAGE_DATABASE_URL": login(servers.database_url).url(),
+        **_as_files(
+            state_dir / "allocator.d",
+            amqp_url=enrolled.amqp_url,
+            database_url=login(servers.database_url).url(),
+        ),
         **servers.env,
         "MOORAGE_MONITORING": monitoring,
     }
@@ -162,7 +168,7 @@ def _start_node(
     socket = _socket(state_dir, host.node)
     enrolled = provisioning.enroll_node(servers.management_url, host.node, rotate=True)
     env = {
-        "MOORAGE_AMQP_URL": enrolled.amqp_url,
+        **_as_files(folder, amqp_url=enrolled.amqp_url),
         "MOORAGE_NODE_NAME": host.node,
         "MOORAGE_NODE_NETNS": str(host.path),
         "MOORAGE_NODE_DIR": str(folder),
@@ -173,6 +179,14 @@ def _start_node(
     }
     process = start(f"node worker {host.node}", ["node"], env, folder / "worker.log", undo)
     return RunningNode(host.node, host, socket, process, monitoring)
+
+
+def _as_files(folder: Path, **urls: str) -> dict[str, str]:
+    """Settings that name files with these URLs, which their owner alone may read."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, url in urls.items():
+        write_private(folder / name, f"{url}\n")
+    return {f"MOORAGE_{name.upper()}_FILE": str(folder / name) for name in urls}
 
 
 def _socket(state_dir: Path, node: str) -> Path:
@@ -200,7 +214,7 @@ def start(name: str, words: list[str], env: Mapping[str, str], log: Path, undo: 
 
 def _write_env(stack: Stack) -> None:
     lines = {
-        "MOORAGE_AMQP_URL": stack.console_url,
+        "MOORAGE_AMQP_URL": stack.console.url(),
         "MOORAGE_MANAGEMENT_URL": login(stack.servers.management_url).url(),
         **stack.servers.env,
     }

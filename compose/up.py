@@ -52,7 +52,7 @@ def up(settings: Settings, state_dir: Path, nodes: int, console: Console) -> Non
             ) as stack,
             local_console(stack, settings.kubeconfig) as web,
         ):
-            wait_for_nodes(stack.console_url, names, stack.check)
+            wait_for_nodes(stack.console, names, stack.check)
             status.stop()
             _describe(stack, web, console)
             while True:

@@ -38,7 +38,7 @@ class Cast:
 
     def ask(self, request: Request, answer: type[A]) -> A:
         """Ask the allocator as an operator."""
-        return ask(self.stack.console_url, request, answer)
+        return ask(self.stack.console, request, answer)
 
     def sandbox(self, owner: str, node: str, network: str = NETWORK) -> Sandbox:
         """A new sandbox for a pod on a node; not started yet."""

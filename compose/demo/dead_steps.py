@@ -59,7 +59,7 @@ def letter_replayed(cast: Cast) -> None:
 
 def _send_and_forget(cast: Cast, request: AddressReserve) -> None:
     async def send() -> None:
-        async with post(cast.stack.console_url) as out:
+        async with post(cast.stack.console) as out:
             message = encode_request(
                 request,
                 user_id=out.user,
@@ -90,7 +90,7 @@ def _letter(cast: Cast, mark: str) -> dict[str, Any] | None:
 def _moorage_dead(cast: Cast, *command: str) -> dict[str, Any]:
     """What `moorage dead` answers, as people call it."""
     argv = [sys.executable, "-m", "compose.cli", "dead", *command, "--output", "json"]
-    env = {**os.environ, "MOORAGE_AMQP_URL": cast.stack.console_url}
+    env = {**os.environ, "MOORAGE_AMQP_URL": cast.stack.console.url()}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
     expect(done.returncode == 0, f"moorage dead {' '.join(command)}: {done.stderr}")
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -21,7 +21,7 @@ FIRST, LAST = "10.77.0.10", "10.77.0.19"
 def nodes_are_ready(cast: Cast) -> None:
     """RabbitMQ, the database, the allocator and both nodes run."""
     names = [node.name for node in cast.stack.nodes]
-    wait_for_nodes(cast.stack.console_url, names, cast.stack.check)
+    wait_for_nodes(cast.stack.console, names, cast.stack.check)
     cast.story.tell(f"ready: {', '.join(names)}, each a network namespace that stands for a machine")
 
 

@@ -110,11 +110,11 @@ class Machine:
 
     def ask(self, request: Request, answer: type[A], timeout_s: float = 30) -> A:
         """Ask as an operator."""
-        return ask(self.stack.console_url, request, answer, timeout_s=timeout_s)
+        return ask(self.stack.console, request, answer, timeout_s=timeout_s)
 
     def wait_for_nodes(self) -> None:
         """Until all nodes are ready."""
-        wait_for_nodes(self.stack.console_url, [node.name for node in self.stack.nodes], self.stack.check)
+        wait_for_nodes(self.stack.console, [node.name for node in self.stack.nodes], self.stack.check)
 
     def network(self, name: str, cidr: str, uplink: str | None = None) -> NetworkView:
         """A network on all nodes."""
@@ -135,7 +135,7 @@ class Machine:
         """Run `moorage` as a person would."""
         return subprocess.run(
             [sys.executable, "-m", "compose.cli", *words],
-            env={**os.environ, "MOORAGE_AMQP_URL": url or self.stack.console_url, "COLUMNS": "200"},
+            env={**os.environ, "MOORAGE_AMQP_URL": url or self.stack.console.url(), "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=90,

@@ -39,7 +39,7 @@ class Patient:
         self.places = Places(folder / "bin", folder / "net.d", machine.node("node-1").socket)
         node = machine.node("node-1")
         self.environment = {
-            "MOORAGE_AMQP_URL": machine.stack.console_url,
+            "MOORAGE_AMQP_URL": machine.stack.console.url(),
             "MOORAGE_MANAGEMENT_URL": servers.management_url,
             "MOORAGE_DATABASE_URL": servers.database_url,
             "MOORAGE_NODE_NAME": "node-1",

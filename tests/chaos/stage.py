@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from broker import provisioning
+from broker.login import Login
 from compose.hosts import UPLINK, Host, prefix_of, simulated_hosts
 from compose.services.local import LocalServices
 from compose.services.mariadb import MariaDB
@@ -74,7 +75,7 @@ class Stage(Machine):
         servers = Servers(self.services.management_url, self.database_url, self.services)
         allocator = self.another_allocator("allocator")
         nodes = tuple(self._start_node(host) for host in hosts)
-        self.stack = Stack(self.folder, servers, self.broker.operator, allocator, nodes)
+        self.stack = Stack(self.folder, servers, Login(self.broker.operator), allocator, nodes)
         self.wait_for_nodes()
         self.network("prod", "10.77.0.0/24", uplink=uplink)
         self.pool("prod", "web", ["10.77.0.10-10.77.0.19"], ["shop/web-*"])
