@@ -16,6 +16,9 @@ from node_worker.plan import IPInterface
 from schemas.errors import ServiceError
 
 _PROC = Path("/proc")
+_INIT = "1"
+"""The one process that is in no pod, whoever may look at it."""
+_ENDED = (FileNotFoundError, ProcessLookupError)  # while it was looked at
 _HOSTS_PROCESSES = 0xEFFFFFFC  # PROC_PID_INIT_INO, linux/proc_ns.h
 _MOUNTED = re.compile(r"^\d+ \d+ \S+ net:\[(\d+)\] (\S+) .* - nsfs ", re.MULTILINE)
 
@@ -35,11 +38,15 @@ class Identity:
 def gone(wanted: Collection[Identity]) -> set[Identity]:
     """Those of `wanted` that no process and no mount of this machine holds; none where that cannot be seen.
 
-    A worker in a container without the host's process ids sees only its own processes.
+    A worker in a container without the host's process ids sees only its own processes, and one without
+    CAP_SYS_PTRACE not which namespaces those of others are in (ptrace(2), "Ptrace access mode checking").
     """
     if (_PROC / "self/ns/pid").stat().st_ino != _HOSTS_PROCESSES:
         return set()
-    held = dict(_held())
+    try:
+        held = dict(_held(*_ENDED))
+    except PermissionError:
+        return set()
     return {one for one in wanted if one.inode not in held or _is_another(held[one.inode], one)}
 
 
@@ -84,7 +91,7 @@ def _found(path: str, wanted: Identity) -> Netns | None:
     pod = _opened(path, wanted)
     if pod is not None:
         return pod
-    for inode, place in _held():
+    for inode, place in _held(OSError):
         if inode == wanted.inode:
             pod = _opened(place, wanted)
             if pod is not None:
@@ -112,13 +119,16 @@ def _is_another(path: str, wanted: Identity) -> bool:
         return False
 
 
-def _held() -> Iterator[tuple[int, str]]:
-    """Each namespace that a process is in or a mount holds, and a path to it. Some come more than once."""
+def _held(*passed: type[OSError]) -> Iterator[tuple[int, str]]:
+    """Each namespace that a process is in or a mount holds, and a path to it. Some come more than once.
+
+    Passes over a process that it fails to look at with one of these errors, and raises any other.
+    """
     seen = set()
     for process in _PROC.iterdir():
         if not process.name.isdigit():
             continue
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(*passed, *([PermissionError] if process.name == _INIT else [])):
             yield (process / "ns/net").stat().st_ino, str(process / "ns/net")
             mounts = (process / "ns/mnt").stat().st_ino
             if mounts not in seen:

@@ -17,13 +17,13 @@ from ipaddress import (
     ip_interface,
     ip_network,
 )
-from pathlib import Path
 from typing import Any
 
 from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from node_worker.netlink.namespace import Netns
+from node_worker.netlink.sysctls import writable
 from node_worker.plan import NETWORK_LINKS, KernelRoute
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress, IPNetwork
@@ -40,7 +40,8 @@ _FORWARDING = 3  # BR_STATE_FORWARDING, linux/if_bridge.h
 _ADVICE = {
     errno.EPERM: "run the node worker as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
     errno.EACCES: "run the node worker as root, with a writable /proc/sys",
-    errno.EROFS: "run the node worker with a writable /proc/sys",
+    errno.EROFS: "run the node worker with a writable /proc/sys; in a container, mount the host's "
+    "/proc/sys/net at /host/proc/sys/net",
     errno.EOPNOTSUPP: "this kernel lacks that kind of link: load its module (modprobe)",
 }
 
@@ -313,7 +314,7 @@ def named_links() -> dict[int, str]:
 def write_sysctl(key: str, value: int) -> None:
     """Set `key`, such as net/ipv4/conf/eth0/arp_notify, in the namespace that the calling thread is in."""
     with _translated(f"set {key} to {value}"):
-        Path("/proc/sys", key).write_text(f"{value}\n")
+        writable(key).write_text(f"{value}\n")
 
 
 def switch_off_ipv6(name: str) -> None:

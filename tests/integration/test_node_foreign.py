@@ -1,6 +1,7 @@
 """Interfaces that another plugin made, in namespaces that are found by their inode."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from node_worker.host import Host
 from node_worker.netlink import foreign, simulated
 from node_worker.netlink.foreign import Identity
 from node_worker.netlink.session import inside
+from tests.conftest import ROOT
 from tests.node_lab import Lab
 
 pytestmark = pytest.mark.netns
@@ -108,6 +110,19 @@ def test_a_worker_that_does_not_see_the_hosts_processes_knows_nothing(
     assert foreign.gone([Identity(4711, 1)]) == {Identity(4711, 1)}
     monkeypatch.setattr(foreign, "_HOSTS_PROCESSES", 1)
     assert foreign.gone([Identity(4711, 1)]) == set()
+
+
+def test_a_worker_that_may_not_look_at_other_processes_knows_nothing() -> None:
+    asked = "from node_worker.netlink.foreign import Identity, gone; print(gone([Identity(4711, 1)]))"
+    trusted = [sys.executable, "-c", asked]
+    assert told(trusted) == "{Identity(inode=4711, cookie=1)}"
+    capabilities = ["--bounding-set", "-all,+net_admin,+sys_admin", "--inh-caps", "-all"]
+    assert told(["setpriv", *capabilities, *trusted]) == "set()"
+
+
+def told(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
 
 
 def test_a_host_tells_which_delegated_pods_are_gone(lab: Lab) -> None:
