@@ -174,13 +174,22 @@ def _hashed(token: str) -> str:
 def _read(path: Path) -> tuple[Token, ...]:
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
+            if _is_open_to_others(os.fstat(file.fileno())):
                 raise _unusable(path, "others may read or write it: `chmod 600` it")
             return _Kept.model_validate_json(file.read(_MOST_BYTES)).tokens
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
     except ValidationError as error:
         raise _unusable(path, explain(error)) from error
+
+
+def _is_open_to_others(file: os.stat_result) -> bool:
+    """Whether anybody but us and the file's owner may use it.
+
+    Where another owns it we read it as one of its group, as of a Secret that Kubernetes mounts with fsGroup.
+    """
+    private = 0o077 if file.st_uid == os.geteuid() else 0o037
+    return bool(file.st_mode & private)
 
 
 def _write(path: Path, kept: _Kept) -> None:

@@ -89,6 +89,23 @@ def test_a_file_that_others_can_read_is_not_believed(tokens: Tokens):
         tokens.identify(token)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root: the file cannot be another's")
+@pytest.mark.parametrize(("mode", "believed"), [(0o440, True), (0o460, False), (0o444, False)])
+def test_a_file_of_another_is_believed_if_its_group_can_read_it_and_no_more(
+    tokens: Tokens, mode: int, believed: bool
+):
+    """A Secret that Kubernetes mounts for a process that is not root belongs to root and to its group."""
+    token = tokens.create("ops", "operator")
+    os.chown(tokens.path, 65534, -1)
+    tokens.path.chmod(mode)
+    os.utime(tokens.path, ns=(1, 1))
+    if believed:
+        assert tokens.identify(token) == Identity("ops", "operator")
+    else:
+        with pytest.raises(ServiceError, match="chmod 600"):
+            tokens.identify(token)
+
+
 def test_a_write_that_fails_leaves_the_tokens_as_they_were(tokens: Tokens):
     tokens.create("ops", "operator")
     before = json.loads(tokens.path.read_text())
