@@ -5,9 +5,9 @@ can serve, and goes first.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cni import conflist
 from cni.conflist import Wanted
@@ -18,8 +18,8 @@ from cni.placing import Placed, content_of, place, remove
 from schemas.errors import Code, ServiceError
 from schemas.message import Message
 
-_EXECUTABLE_MODE = 0o755
-_CONFLIST_MODE = 0o600  # runtimes are root; the CIS Kubernetes Benchmark asks for no more
+EXECUTABLE_MODE = 0o755
+CONFLIST_MODE = 0o600  # runtimes are root; the CIS Kubernetes Benchmark asks for no more
 _POLL_S = 0.5
 
 Progress = Callable[[str], None]
@@ -31,7 +31,7 @@ class Installed(Message):
     shim: Path
     shim_was: Placed
     conflist: Path
-    conflist_was: Placed
+    conflist_was: Placed | Literal["not asked for"]
     notices: tuple[str, ...] = ()
 
 
@@ -49,31 +49,60 @@ class Uninstalled(Message):
 
 
 def install(
-    places: Places, wanted: Wanted, source: Path, *, wait_s: float | None, force: bool, progress: Progress
+    places: Places,
+    wanted: Wanted | None,
+    source: Path,
+    *,
+    wait_s: float | None,
+    force: bool,
+    progress: Progress,
 ) -> Installed:
     """Put the executable `source` in its place, wait for the node worker, then write the list. Repeatable.
 
     Waits up to `wait_s` seconds until STATUS is a success; None does not ask. What somebody else put in
     either place is overwritten with `force` only. Raises ServiceError; a list that is there stays until it is
-    replaced, and none is written for a worker that is not ready (`timeout`).
+    replaced, and none is written for a worker that is not ready (`timeout`). Without `wanted`, the executable
+    alone is put there, whoever is ready.
     """
-    written, shim = conflist.written(wanted), _shim_in(source)
+    shim = shim_in(source)
+    if wanted is None:
+        return _install_shim(places, shim, force=force)
+    written = conflist.written(wanted)
     if not force:
-        _refuse_foreign(places)
+        refuse_foreign(places)
     renamed = name_notice(places, wanted)
-    shim_was = place(places.shim, shim, _EXECUTABLE_MODE, versions_of)
+    shim_was = place(places.shim, shim, EXECUTABLE_MODE, versions_of)
     if wait_s is not None:
         _wait(places, written, wait_s, progress)
-    conflist_was = place(places.conflist, written, _CONFLIST_MODE, lambda _: None)
-    document = conflist.read(written)
-    notices = (renamed, socket_notice(places), order_notice(places), chain_notice(places, document))
+    conflist_was = place(places.conflist, written, CONFLIST_MODE, lambda _: None)
+    notices = notices_of(places, conflist.read(written))
     return Installed(
         shim=places.shim,
         shim_was=shim_was,
         conflist=places.conflist,
         conflist_was=conflist_was,
-        notices=tuple(notice for notice in notices if notice is not None),
+        notices=(*([renamed] if renamed is not None else []), *notices),
     )
+
+
+def _install_shim(places: Places, shim: bytes, *, force: bool) -> Installed:
+    if not force:
+        refuse_foreign(places, with_list=False)
+    shim_was = place(places.shim, shim, EXECUTABLE_MODE, versions_of)
+    notice = socket_notice(places)
+    return Installed(
+        shim=places.shim,
+        shim_was=shim_was,
+        conflist=places.conflist,
+        conflist_was="not asked for",
+        notices=(notice,) if notice is not None else (),
+    )
+
+
+def notices_of(places: Places, document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a person should hear of a list that is in its place."""
+    notices = (socket_notice(places), order_notice(places), chain_notice(places, document))
+    return tuple(notice for notice in notices if notice is not None)
 
 
 def uninstall(places: Places, *, shim_too: bool) -> Uninstalled:
@@ -102,7 +131,8 @@ def _uninstalled(places: Places, conflist_was: Left, shim_was: Left, notices: tu
     )
 
 
-def _shim_in(source: Path) -> bytes:
+def shim_in(source: Path) -> bytes:
+    """What is in `source`. Raises ServiceError `invalid_request` unless that is our executable."""
     content = content_of(source)
     if content is None:
         raise ServiceError(
@@ -115,8 +145,10 @@ def _shim_in(source: Path) -> bytes:
     return content
 
 
-def _refuse_foreign(places: Places) -> None:
-    for path, is_ours in ((places.shim, is_shim), (places.conflist, conflist.is_ours)):
+def refuse_foreign(places: Places, *, with_list: bool = True) -> None:
+    """Raise ServiceError `invalid_request` where somebody else's file is in one of our places."""
+    listed = [(places.conflist, conflist.is_ours)] if with_list else []
+    for path, is_ours in [(places.shim, is_shim), *listed]:
         content = content_of(path)
         if content is not None and not is_ours(content):
             raise ServiceError(

@@ -1,5 +1,6 @@
 """`moorage cni install|uninstall|status`: the CNI plugin on the machine that the command runs on."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ from rich.console import Console
 from cni.conflist import CHAINABLE, Wanted
 from cni.inspection import Finding, Inspected, inspect
 from cni.installer import Installed, Uninstalled, install, uninstall
+from cni.keeping import Keeper
 from cni.places import Places
+from compose.cni_keeping import keep_looking
 from compose.settings import Settings
 from console.failure import show_failure
 from console.output import Column, Output, OutputOption, draw_facts, draw_rows, say, show
@@ -19,7 +22,10 @@ from schemas.errors import ServiceError
 
 HELP = "The CNI plugin on this machine: install, uninstall, status."
 
-_BUILT = Path(__file__).resolve().parent.parent / "build" / "cni" / "moorage"
+_BUILT = (
+    Path(sys.prefix) / "libexec" / "moorage-cni",  # compose/Dockerfile
+    Path(__file__).resolve().parent.parent / "build" / "cni" / "moorage",
+)
 _CONF_DIR = Path("/etc/cni/net.d")
 _BIN_DIR = Path("/opt/cni/bin")
 
@@ -31,7 +37,7 @@ _Socket = Annotated[
     Path | None,
     typer.Option(metavar="PATH", help="the node worker's socket (default: MOORAGE_CNI_SOCKET's, as its own)"),
 ]
-_Network = Annotated[str, typer.Option(metavar="NAME", help="the network of pods that name none")]
+_Network = Annotated[str | None, typer.Option(metavar="NAME", help="the network of pods that name none")]
 _Pool = Annotated[str | None, typer.Option(metavar="NAME", help="the pool of pods that name none")]
 _Name = Annotated[str, typer.Option(metavar="NAME", help="the configuration's name")]
 _CniVersion = Annotated[
@@ -48,13 +54,20 @@ _Chain = Annotated[
 _Shim = Annotated[
     Path | None,
     typer.Option(
-        metavar="PATH", help="the executable to install (default: build/cni/moorage of the checkout)"
+        metavar="PATH", help="the executable to install (default: the image's, or that of `make shim`)"
     ),
 ]
 _Wait = Annotated[
     float, typer.Option(metavar="SECONDS", min=0, help="how long the node worker has to become ready")
 ]
 _NoWait = Annotated[bool, typer.Option("--no-wait", help="write the configuration whoever is ready")]
+_Keep = Annotated[
+    bool,
+    typer.Option("--keep", help="stay, and put back what vanishes or differs; SIGTERM leaves all in place"),
+]
+_ShimOnly = Annotated[
+    bool, typer.Option("--shim-only", help="no configuration: another plugin, or Multus, is the runtime's")
+]
 _Force = Annotated[
     bool, typer.Option("--force", help="overwrite files of these names that are not Moorage's")
 ]
@@ -74,7 +87,7 @@ def register(app: typer.Typer) -> None:
 
 def _install(  # noqa: PLR0913, PLR0917  one argument for each option
     ctx: typer.Context,
-    network: _Network,
+    network: _Network = None,
     pool: _Pool = None,
     name: _Name = "moorage",
     cni_version: _CniVersion = "1.0.0",
@@ -85,6 +98,8 @@ def _install(  # noqa: PLR0913, PLR0917  one argument for each option
     shim: _Shim = None,
     wait: _Wait = 60,
     no_wait: _NoWait = False,
+    keep: _Keep = False,
+    shim_only: _ShimOnly = False,
     force: _Force = False,
     output: OutputOption = "table",
 ) -> None:
@@ -92,16 +107,22 @@ def _install(  # noqa: PLR0913, PLR0917  one argument for each option
 
     A runtime takes the node for ready as soon as there is a configuration. So it comes last, and only when
     the node worker says that it can attach pods to the network.
+
+    With --keep it waits for as long as that takes, and tells how it goes at MOORAGE_MONITORING.
     """
+    wanted = None
+    if not shim_only:
+        if network is None:
+            raise typer.BadParameter("name the network of pods that name none", param_hint="--network")
+        wanted = Wanted(network, pool, name, cni_version, tuple(filter(None, chain.split(","))))
+    places, source = _places(ctx, bin_dir, conf_dir, socket), _source(shim).absolute()
     with _failing(output):
-        done = install(
-            _places(ctx, bin_dir, conf_dir, socket),
-            Wanted(network, pool, name, cni_version, tuple(filter(None, chain.split(",")))),
-            (shim or _BUILT).absolute(),
-            wait_s=None if no_wait else wait,
-            force=force,
-            progress=say,
-        )
+        if keep:
+            keeper = Keeper(places, wanted, source, wait=not no_wait, force=force, progress=say)
+            keep_looking(keeper, ctx.obj)
+            return
+        wait_s = None if no_wait else wait
+        done = install(places, wanted, source, wait_s=wait_s, force=force, progress=say)
         show(done, output, _draw_done)
         _notify(done.notices)
 
@@ -138,6 +159,11 @@ def _status(
         show(found, output, _draw_findings)
     if not found.ok:
         raise typer.Exit(1)
+
+
+def _source(named: Path | None) -> Path:
+    """The executable to install: the one that was named, else what there is, else what there should be."""
+    return named or next((path for path in _BUILT if path.is_file()), _BUILT[-1])
 
 
 def _places(ctx: typer.Context, bin_dir: Path, conf_dir: Path, socket: Path | None) -> Places:

@@ -94,6 +94,34 @@ def test_an_executable_that_was_not_built_is_told_how(node: Node, tmp_path: Path
     assert "make shim" in result.stderr
 
 
+def test_the_executable_alone_may_be_installed_whoever_is_ready(node: Node):
+    node.worker.reasons.append("paused")
+    result = node.cni("install", "--shim", str(node.shim), "--shim-only")
+    assert result.exit_code == 0
+    assert table(result)[1] == ["conflist", f"{node.conflist}: not asked for"]
+    assert (node.executable.exists(), node.conflist.exists()) == (True, False)
+
+
+def test_without_a_network_the_option_is_named(node: Node):
+    result = node.cni("install", "--shim", str(node.shim))
+    assert result.exit_code == 2
+    assert "--network" in result.stderr
+    assert not node.executable.exists()
+
+
+def test_the_images_executable_comes_before_that_of_a_checkout(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    places = (tmp_path / "image", tmp_path / "checkout")
+    monkeypatch.setattr(cni_commands, "_BUILT", places)
+    missing = node.cni("install", "--network", "prod")
+    assert f"there is no {places[1]}: build it (make shim)" in missing.stderr
+    for place in reversed(places):
+        place.write_bytes(node.shim.read_bytes() + place.name.encode())
+        assert node.cni("install", "--network", "prod").exit_code == 0
+        assert node.executable.read_bytes().endswith(place.name.encode())
+
+
 def test_status_shows_each_part_and_ends_with_1_when_one_fails(node: Node):
     assert node.cni("status").exit_code == 1
     node.install()
