@@ -113,7 +113,7 @@ browser: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log browser
 
 plugins test-packages: | packages
-	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes browser)
+	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes browser kubernetes)
 
 chaos-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log chaos

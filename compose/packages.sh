@@ -6,7 +6,8 @@
 # apt's output goes to LOG, whose end is shown if it fails. What running the product needs is always asked for;
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
 # `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by,
-# `chaos` what sets a process's clock, `cluster` what databases catch up with each other by, `browser` what the page is looked at with.
+# `chaos` what sets a process's clock, `cluster` what databases catch up with each other by, `browser` what the page is
+# looked at with, `kubernetes` what renders manifests.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -87,6 +88,10 @@ need_cluster() {
     need galera-4 file /usr/lib/galera/libgalera_smm.so
     need mariadb-backup command -v mariadb-backup
     need socat command -v socat
+}
+
+need_kubernetes() {
+    need kubernetes-client command -v kubectl
 }
 
 # The package `busybox` brings one that needs libraries.
