@@ -32,8 +32,8 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test chaos cluster cluster-packages test-vm bench soak check static sizes shim lock clean packages plugins test-packages \
-	vm-packages chaos-packages browser screenshots
+.PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean packages plugins \
+	test-packages vm-packages chaos-packages cluster-packages image-packages browser screenshots
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,10 +46,11 @@ up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NOD
 
 # Test data lies on a disk, not in memory: what is durable is part of what is tested. Its path is short, for
 # it holds sockets. It is kept for a look after a failure, until a run two hours later.
-test: static $(SHIM) | test-packages ## all checks and all tests but those of chaos, on servers of their own
+test: static $(SHIM) | test-packages ## all checks and all tests but those of chaos and images, on servers of their own
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
-		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos and not cluster" && rm -rf $$data
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos and not cluster and not images" \
+		&& rm -rf $$data
 
 chaos: $(DEV) $(SHIM) | chaos-packages ## every fault that must be survived, tried on real processes; ten minutes
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
@@ -63,6 +64,10 @@ cluster: $(DEV) | cluster-packages ## three brokers and three databases, of whic
 
 test-vm: $(DEV) | vm-packages ## what this kernel cannot show: tests of links in a virtual machine, some minutes
 	@$(BIN)/python -m tests.vm.run -p no:cacheprovider -m netns -v --timeout 600 $(VM_TESTS)
+
+images: $(DEV) | image-packages ## build the images from a base of debootstrap's, and run them; five minutes
+	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
+		$(BIN)/pytest -v --basetemp=$$data/t -m images tests/images && rm -rf $$data
 
 bench: $(DEV) $(SHIM) | plugins browser ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
@@ -120,6 +125,9 @@ chaos-packages: | packages
 
 cluster-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log cluster
+
+image-packages: | packages
+	@sh compose/packages.sh $(BUILD)/packages.log images
 
 vm-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log vm

@@ -7,7 +7,7 @@
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
 # `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by,
 # `chaos` what sets a process's clock, `cluster` what databases catch up with each other by, `browser` what the page is
-# looked at with, `kubernetes` what renders manifests.
+# looked at with, `kubernetes` what renders manifests, `images` what images are built and run with.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -88,6 +88,13 @@ need_cluster() {
     need galera-4 file /usr/lib/galera/libgalera_smm.so
     need mariadb-backup command -v mariadb-backup
     need socat command -v socat
+}
+
+need_images() {
+    need debootstrap command -v debootstrap
+    need buildah command -v buildah
+    need_runtimes
+    need_kubernetes
 }
 
 need_kubernetes() {
