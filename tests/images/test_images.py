@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from cni.netconf import SUPPORTED_VERSIONS
 from compose.services.local import LocalServices
@@ -236,11 +237,20 @@ def cluster(
         "operator": enrolled("client", "enroll", "ops", "--role", "operator"),
     }
     monitoring = {"MOORAGE_MONITORING": f"127.0.0.1:{free_port()}"}
-    env = {"MOORAGE_AMQP_URL": allocator_url, **database, **monitoring}
+    env = {"MOORAGE_AMQP_URL": allocator_url, "MOORAGE_DATABASE_URL": of_rows_alone(services), **monitoring}
     with engine.running("allocator", MOORAGE, "allocator", env=env) as allocator:
         until(lambda: allocator.healthy("/readyz"), allocator.logs)
         assert allocator.healthy()
         yield Cluster(engine, tmp_path_factory.mktemp("c"), namespaces(), urls, allocator)
+
+
+def of_rows_alone(services: LocalServices) -> str:
+    """A user of the database that can read and write rows, and change no table."""
+    whole = make_url(services.database_url)
+    with services.mariadb._admin() as admin, admin.cursor() as cursor:
+        cursor.execute("CREATE OR REPLACE USER 'rows'@'127.0.0.1' IDENTIFIED BY 'rows'")
+        cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{whole.database}`.* TO 'rows'@'127.0.0.1'")
+    return whole.set(username="rows", password="rows").render_as_string(hide_password=False)
 
 
 @pytest.mark.services
