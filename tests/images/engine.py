@@ -81,7 +81,7 @@ class Engine:
     ) -> Iterator["Container"]:
         """A container that runs while the block does."""
         words = ["run", "--detach", "--name", name, "--log-driver", "k8s-file", *_RUN, *_LOCKED, *options]
-        started = self._run([*words, "--no-healthcheck", *self._env(env), image, *command])
+        started = self._run([*words, *self._env(env), image, *command])
         assert started.returncode == 0, started.stderr
         container = Container(self, name)
         try:
@@ -135,6 +135,7 @@ class Engine:
 _LOCKED = (
     "--read-only",
     "--read-only-tmpfs=false",
+    "--no-healthcheck",
     "--cap-drop",
     "all",
     "--security-opt",
