@@ -32,8 +32,9 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean packages plugins \
-	test-packages vm-packages chaos-packages cluster-packages image-packages browser screenshots
+.PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean \
+	packages plugins test-packages vm-packages chaos-packages cluster-packages image-packages browser \
+	screenshots docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +94,11 @@ sizes:
 	@git -c safe.directory='*' ls-files -z '*.py' '*.c' | xargs -0 -r wc -l | awk -v most=$(MAX_LINES) \
 		'$$2 != "total" && $$1 > most {print $$2 ": " $$1 " lines, at most " most; bad = 1} END {exit bad}'
 
+# What MkDocs warns of ends it: links, anchors and pages that are in no menu. The variable silences an advertisement.
+docs: $(DEV) ## build the documentation's site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "docs: build/site/index.html"
+
 shim: $(SHIM) ## build the CNI executable
 
 $(SHIM): cni/shim.c Makefile | packages
@@ -102,7 +108,8 @@ $(SHIM): cni/shim.c Makefile | packages
 
 lock: $(UV)/bin/uv ## resolve the dependencies anew and pin them by hash
 	$(COMPILE) --extra build setup.cfg -o requirements.lock
-	$(COMPILE) --extra build --extra dev -c requirements.lock setup.cfg -o requirements-dev.lock
+	$(COMPILE) --extra build --extra dev --extra docs -c requirements.lock setup.cfg -o requirements-dev.lock
+	$(COMPILE) --extra audit -c requirements-dev.lock setup.cfg -o requirements-audit.lock
 
 $(UV)/bin/uv: Makefile | packages
 	@echo "lock: installing uv $(UV_VERSION) into $(UV)"

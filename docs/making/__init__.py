@@ -1,0 +1,1 @@
+"""What is made of the sources for readers: the site's pages, the AsyncAPI document and its tables."""
