@@ -34,7 +34,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean \
 	packages plugins test-packages vm-packages chaos-packages cluster-packages image-packages browser \
-	screenshots docs
+	screenshots docs asyncapi
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ sizes:
 docs: $(DEV) ## build the documentation's site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "docs: build/site/index.html"
+
+asyncapi: $(DEV) ## write docs/asyncapi.yaml and docs/message-reference.md anew from the models
+	@$(BIN)/python -m docs.making.write
 
 shim: $(SHIM) ## build the CNI executable
 
