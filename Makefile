@@ -14,6 +14,9 @@ SHIM_CC := musl-gcc
 SHIM_FLAGS := -std=c11 -static -Os -Wall -Wextra -Werror
 UV := $(BUILD)/uv
 UV_VERSION := 0.13.9
+AUDIT := $(VENV)/.audit
+SBOM := $(BUILD)/sbom.json
+PRODUCT := schemas broker allocator node_worker cni console compose
 MAX_LINES := 400
 NODES ?= 2
 MINUTES ?= 10
@@ -34,7 +37,7 @@ MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean \
 	packages plugins test-packages vm-packages chaos-packages cluster-packages image-packages browser \
-	screenshots docs asyncapi
+	screenshots docs asyncapi audit sbom
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,14 +82,15 @@ screenshots: $(DEV) $(SHIM) | browser ## take those of the README anew
 soak: $(RUNTIME) $(SHIM) ## pods come, move and go while all is killed at random: MINUTES=10, SEED=n to repeat one
 	@$(BIN)/python -m bench.soak.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-check: static ## ruff, mypy, import-linter, file sizes and unit tests; under a minute
+check: static ## ruff, mypy, bandit, import-linter, file sizes and unit tests; under a minute
 	@$(BIN)/pytest -q -n auto tests/unit
 
 static: $(DEV)
-	@echo "check: ruff, mypy, import-linter, file sizes"
+	@echo "check: ruff, mypy, bandit, import-linter, file sizes"
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check --config 'format.exclude = ["*.md"]' .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PRODUCT)
 	@$(BIN)/lint-imports --no-cache >$(BUILD)/imports.log || { cat $(BUILD)/imports.log; exit 1; }
 	@$(MAKE) sizes
 
@@ -101,6 +105,14 @@ docs: $(DEV) ## build the documentation's site into build/site
 
 asyncapi: $(DEV) ## write docs/asyncapi.yaml and docs/message-reference.md anew from the models
 	@$(BIN)/python -m docs.making.write
+
+audit: $(AUDIT) ## look up all pinned libraries among known vulnerabilities; `Error 2` if nobody can be asked
+	@$(BIN)/python -m tests.supply.audit
+
+sbom: $(AUDIT) ## write what the product is made of into build/sbom.json (CycloneDX)
+	@mkdir -p $(BUILD)
+	@$(BIN)/cyclonedx-py requirements --output-reproducible -o $(SBOM) requirements.lock
+	@echo "sbom: $(SBOM)"
 
 shim: $(SHIM) ## build the CNI executable
 
@@ -157,6 +169,11 @@ $(DEV): requirements-dev.lock requirements.lock setup.cfg pyproject.toml | $(BIN
 	$(call quietly,$(PIP) install --require-hashes -r requirements-dev.lock)
 	$(call quietly,$(PIP) install --no-index --no-deps --no-build-isolation -e .)
 	@touch $(RUNTIME) $@
+
+$(AUDIT): requirements-audit.lock | $(DEV)
+	@echo "python: installing the pinned tools of requirements-audit.lock"
+	$(call quietly,$(PIP) install --require-hashes -r requirements-audit.lock)
+	@touch $@
 
 clean: ## remove what can be made again (not .state, the data of `make up`)
 	rm -rf $(BUILD) $(VENV) moorage.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

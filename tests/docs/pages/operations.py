@@ -152,4 +152,5 @@ def _every_node_is_there(stage: Stage) -> None:
 
 @before("docs/operations.md", "rolled-back")
 def _an_older_backup_was_put_in(stage: Stage) -> None:
+    until(lambda: "lost" not in stage.must("moorage node list"))  # both were told of the epoch
     sql(stage, "UPDATE epochs SET epoch = 1, paused = 0")
