@@ -20,7 +20,7 @@ OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANG
 _SOURCES = "source"
 _FENCE = re.compile(r"^(```.*?^```[ ]*$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
-_MARK = re.compile(r"^<!-- (?:run|output|not run): .*?-->\n", re.DOTALL | re.MULTILINE)
+_MARK = re.compile(r"^ *<!-- (?:run|output|file|not run): .*?-->\n", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: Any) -> Files:

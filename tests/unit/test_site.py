@@ -73,7 +73,9 @@ def test_no_list_or_table_became_a_paragraph(site: Path):
 
 
 def test_no_mark_of_the_tests_is_shown(site: Path):
-    assert [name for name, html in pages(site) if re.search(r"(<|&lt;)!-- ?(run|not run|output)", html)] == []
+    assert [
+        name for name, html in pages(site) if re.search(r"(<|&lt;)!-- ?(run|not run|output|file)", html)
+    ] == []
 
 
 def test_pages_outside_docs_are_pages_of_the_site(site: Path):
