@@ -140,7 +140,8 @@ browser: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log browser
 
 plugins test-packages: | packages
-	@sh compose/packages.sh $(BUILD)/packages.log plugins $(if $(filter test-packages,$@),runtimes browser kubernetes)
+	@sh compose/packages.sh $(BUILD)/packages.log plugins \
+		$(if $(filter test-packages,$@),runtimes browser kubernetes documents)
 
 chaos-packages: | packages
 	@sh compose/packages.sh $(BUILD)/packages.log chaos

@@ -7,7 +7,8 @@
 # a GROUP adds what tests need beside it: `plugins` are the reference CNI plugins and what those call,
 # `runtimes` are the container runtimes that use us, `vm` is what a virtual machine is packed with and run by,
 # `chaos` what sets a process's clock, `cluster` what databases catch up with each other by, `browser` what the page is
-# looked at with, `kubernetes` what renders manifests, `images` what images are built and run with.
+# looked at with, `kubernetes` what renders manifests, `images` what images are built and run with, `documents` what
+# the commands that documents show are run with.
 # Does nothing, for any user, if nothing is missing. Exits with 1 and one line that names what to install
 # where it cannot: not root, or no apt-get.
 set -eu
@@ -65,6 +66,10 @@ need_runtimes() {
     need podman command -v podman
     need conmon command -v conmon
     need runc command -v runc
+}
+
+need_documents() {
+    need curl command -v curl
 }
 
 need_browser() {
