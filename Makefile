@@ -20,6 +20,7 @@ PRODUCT := schemas broker allocator node_worker cni console compose
 MAX_LINES := 400
 NODES ?= 2
 MINUTES ?= 10
+QUICK_TESTS := not chaos and not cluster and not documents and not images
 VM_TESTS := tests/vm $(addprefix tests/integration/test_node_,drivers.py probe.py bridge.py endpoint.py batch.py)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
@@ -35,7 +36,7 @@ endef
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up test chaos cluster images test-vm bench soak check static sizes shim lock clean \
+.PHONY: help demo up test test-docs chaos cluster images test-vm bench soak check static sizes shim lock clean \
 	packages plugins test-packages vm-packages chaos-packages cluster-packages image-packages browser \
 	screenshots docs asyncapi audit sbom
 
@@ -50,11 +51,15 @@ up: $(RUNTIME) $(SHIM) ## everything on this machine in the foreground, with NOD
 
 # Test data lies on a disk, not in memory: what is durable is part of what is tested. Its path is short, for
 # it holds sockets. It is kept for a look after a failure, until a run two hours later.
-test: static $(SHIM) | test-packages ## all checks and all tests but those of chaos and images, on servers of their own
+test: static $(SHIM) | test-packages ## all checks and most tests, on servers of their own; twelve minutes
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
-		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "not chaos and not cluster and not images" \
-		&& rm -rf $$data
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m "$(QUICK_TESTS)" && rm -rf $$data
+
+test-docs: $(DEV) $(SHIM) | test-packages ## every command that a document shows, where it can be run; six minutes
+	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
+	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
+		$(BIN)/pytest -n 2 --dist loadgroup --basetemp=$$data -m documents tests/docs && rm -rf $$data
 
 chaos: $(DEV) $(SHIM) | chaos-packages ## every fault that must be survived, tried on real processes; ten minutes
 	@find /var/tmp -maxdepth 1 -name 'moorage.????' -user $$(id -u) -mmin +120 -exec rm -rf {} +
@@ -73,7 +78,7 @@ images: $(DEV) | image-packages ## build the images from a base of debootstrap's
 	@data=$$(mktemp -d /var/tmp/moorage.XXXX); \
 		$(BIN)/pytest -v --basetemp=$$data/t -m images tests/images && rm -rf $$data
 
-bench: $(DEV) $(SHIM) | plugins browser ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
+bench: $(DEV) $(SHIM) | plugins browser cluster-packages ## measure what must hold, on servers of its own: all, or ONLY=name,name; QUICK=1, FULL=1
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY)) --size $(if $(QUICK),quick,$(if $(FULL),full,normal))
 
 screenshots: $(DEV) $(SHIM) | browser ## take those of the README anew

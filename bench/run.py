@@ -15,6 +15,7 @@ from bench import (
     console_map,
     consume_vs_echo,
     dead_letters,
+    failover,
     flat,
     heartbeats,
     memory,
@@ -48,6 +49,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "rollout": Benchmark(rollout.run, rollout.FIGURES),
     "dead_letters": Benchmark(dead_letters.run, dead_letters.FIGURES),
     "console_map": Benchmark(console_map.run, console_map.FIGURES),
+    "failover": Benchmark(failover.run, failover.FIGURES),
 }
 
 

@@ -1,75 +1,17 @@
-"""Two allocators on servers that may be clusters, and pods that ask them by the thousand."""
+"""Pods that ask by the thousand, while something happens to the servers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import UUID, uuid4
 
-from allocator import schema
-from allocator.database import open_engine
-from broker import provisioning
+from bench.clustered import NETWORKS, NODE
 from broker.rpc import RpcClient, rpc_client
-from compose.asking import ask
-from compose.services.process import Child
-from compose.stack import start
 from schemas.address import AddressAllocate, AddressRelease, Allocated
-from schemas.network import NetworkCreate, NetworkView
 
-NODE = "n1"
-NETWORKS = ("huge-0", "huge-1", "huge-2", "huge-3")
 WAIT_S = 90.0
 _RELEASE = {"network", "node", "container_id", "ifname", "attachment_id"}
 _CLIENTS = 12
-
-
-@dataclass(frozen=True)
-class System:
-    """Where nodes and operators reach the broker, and where the database is."""
-
-    node: str
-    operator: str
-    database_url: str
-    allocators: tuple[Child, ...]
-
-
-@contextmanager
-def running_system(management_url: str, amqp: str, database_url: str, folder: Path) -> Iterator[System]:
-    """Two allocators while the context lasts; the networks of `NETWORKS` exist."""
-    folder.mkdir()
-    engine = open_engine(database_url)
-    try:
-        schema.upgrade(engine)
-    finally:
-        engine.dispose()
-    provisioning.provision(management_url)
-    allocator = provisioning.enroll_allocator(management_url, amqp=amqp, rotate=True)
-    operator = provisioning.enroll_client(management_url, "test", "operator", amqp=amqp, rotate=True)
-    node = provisioning.enroll_node(management_url, NODE, amqp=amqp, rotate=True)
-    with ExitStack() as undo:
-        allocators = tuple(
-            start(
-                f"allocator {partitions}",
-                ["allocator"],
-                {
-                    "MOORAGE_AMQP_URL": allocator.amqp_url,
-                    "MOORAGE_DATABASE_URL": database_url,
-                    "MOORAGE_ALLOCATOR_PARTITIONS": partitions,
-                },
-                folder / f"allocator-{partitions[0]}.log",
-                undo,
-            )
-            for partitions in ("0,1", "2,3")
-        )
-        for number, network in enumerate(NETWORKS):
-            body = {
-                "request_id": uuid4().hex,
-                "network": network,
-                "subnets": [{"cidr": f"10.{100 + number}.0.0/18"}],
-            }
-            ask(operator.amqp_url, NetworkCreate.model_validate(body), NetworkView, timeout_s=WAIT_S)
-        yield System(node.amqp_url, operator.amqp_url, database_url, allocators)
 
 
 def pods(count: int) -> list[AddressAllocate]:

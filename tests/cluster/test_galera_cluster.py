@@ -10,10 +10,11 @@ from sqlalchemy import Engine, select
 
 from allocator import tables as t
 from allocator.database import Database
+from bench.clustered import System, running_system
 from compose.services.galera_cluster import GaleraCluster, galera_cluster
 from compose.services.local import LocalServices
 from compose.services.mariadb import MariaDB
-from tests.cluster.system import System, attach, clients, detach, pods, running_system
+from tests.cluster.system import attach, clients, detach, pods
 from tests.database import patient_engine
 from tests.integration.brokering import until
 from tests.integration.checking import changes_of, check, held_by

@@ -9,12 +9,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine
 
+from bench.clustered import System, running_system
 from broker.login import each_server
 from broker.management import Management
 from compose.services.local import LocalServices
 from compose.services.rabbitmq import RabbitMQ
 from compose.services.rabbitmq_cluster import RabbitMQCluster, rabbitmq_cluster
-from tests.cluster.system import System, attach, clients, detach, pods, release_of, running_system
+from tests.cluster.system import attach, clients, detach, pods, release_of
 from tests.integration.brokering import hand, until
 from tests.integration.checking import changes_of, check, held_by
 

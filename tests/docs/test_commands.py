@@ -11,7 +11,13 @@ from tests.docs.marks import Block, every_block
 from tests.docs.preparing import BEFORE, MEANWHILE, NODES
 from tests.docs.stage import Stage
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.netns, pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.documents,
+    pytest.mark.acceptance,
+    pytest.mark.netns,
+    pytest.mark.services,
+    pytest.mark.timeout(300),
+]
 
 assert pages.__all__, "they are there to be imported"
 PLAYED = [block for block in every_block() if block.kind in ("run", "output", "file")]
