@@ -34,6 +34,9 @@ AGAIN_S = 5.0
 time. When a node of a cluster dies, requests and answers that it had on their way die with it, and whoever
 waits for them may be connected to another, and see nothing of it.
 """
+POD_AGAIN_S = 2.0
+"""The same for what a pod waits for. It costs the allocator little to answer that twice."""
+
 _IN_BULK = (AddressAllocate, AddressRelease)
 """What is asked by the thousand: see `pacing`."""
 
@@ -130,7 +133,8 @@ class Session:
             log.debug("asks", request=request.NAME, message_id=message.message_id, of=request.traced_as)
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[correlation_id] = future
-        repeat = _Repeat(lambda: self._again(request, user_id, correlation_id, future))
+        first_s = POD_AGAIN_S if isinstance(request, _IN_BULK) else AGAIN_S
+        repeat = _Repeat(first_s, lambda: self._again(request, user_id, correlation_id, future))
 
         place = _Place(self._unconfirmed)
 
@@ -201,10 +205,10 @@ class _Place:
 
 
 class _Repeat:
-    """Calls `again` some time after it was begun, and later again, each time after twice as long."""
+    """Calls `again` a time after it was begun, and later again, each time after twice as long."""
 
-    def __init__(self, again: Callable[[], None]) -> None:
-        self._again, self._wait_s = again, AGAIN_S
+    def __init__(self, first_s: float, again: Callable[[], None]) -> None:
+        self._wait_s, self._again = first_s, again
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
 

@@ -64,7 +64,7 @@ class Stage:
         names = [f"node-{number}" for number in range(1, nodes + 1)]
         running = running_stack(Settings().private(), self.folder / "up", names, print)
         stack = self.undo.enter_context(running)
-        wait_for_nodes(stack.console_url, names, stack.check)
+        wait_for_nodes(stack.console, names, stack.check)
         self._machine = Machine(stack, self.shim, self.undo)
         self.must(f"source {stack.env_file}")
 

@@ -159,7 +159,7 @@ async def test_a_request_whose_answer_was_lost_is_sent_again(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node of a cluster takes answers along when it dies; who waits may be connected to another."""
-    monkeypatch.setattr(session, "AGAIN_S", 0.2)
+    monkeypatch.setattr(session, "POD_AGAIN_S", 0.2)
     asked: list[str] = []
 
     def act(delivery: Delivery) -> Deferred | None:
