@@ -6,6 +6,7 @@ over.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pymysql
@@ -78,6 +79,35 @@ class Servers:
             if self._last != shown:
                 log.warning("another database server", server=shown, passed_over=passed)
         self._last = shown
+
+
+def state_of(access: Login, *, timeout_s: int) -> tuple[str, bool]:
+    """How the only server of a login stands, in words, and whether it does its part. Raises nothing."""
+    try:
+        (url,) = Servers(access).urls()
+        trust = access.trust
+        tls = {"ssl": trust.context()} if trust.authorities else {}
+        timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout_s)
+        with closing(Connection(**_place(url), **tls, **timeouts)) as connection:
+            return _state(connection)
+    except ServiceError as error:
+        return error.message, False
+    except (pymysql.Error, OSError) as error:
+        return str(error.args[-1] if error.args else error), False
+
+
+def _state(connection: "Connection[Any]") -> tuple[str, bool]:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW STATUS LIKE 'wsrep_%'")
+        galera = dict(cursor.fetchall())
+        if galera.get("wsrep_connected") == "ON" or galera.get("wsrep_cluster_status") == "non-Primary":
+            state, size = galera["wsrep_local_state_comment"], galera["wsrep_cluster_size"]
+            whole = galera["wsrep_cluster_status"] == "Primary" and galera["wsrep_ready"] == "ON"
+            lost = "" if whole else ", has no quorum and takes no writes"
+            return f"Galera: {state}, in a cluster of {size}{lost}", whole
+        cursor.execute("SELECT @@global.read_only")
+        row = cursor.fetchone()
+    return ("read-only: a replica", True) if row and row[0] else ("takes writes", True)
 
 
 def _place(url: URL) -> dict[str, Any]:

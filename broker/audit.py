@@ -13,6 +13,7 @@ from schemas.errors import Code, ServiceError
 from schemas.requests import sender
 
 _TIMEOUT_S = 4.0
+_COPIES = 3
 _NODE_QUEUE = topology.node_queue("")
 _EVENTS_QUEUE = topology.events_queue("")
 
@@ -117,6 +118,32 @@ def alarms(management_url: Where) -> list[str]:
     with Management(management_url, timeout_s=_TIMEOUT_S) as api:
         nodes = _all(api, "nodes")
     return [fault for node in nodes for fault in _node_faults(node)]
+
+
+def lacking_members(management_url: Where, vhost: str) -> list[str]:
+    """Queues of ours of which some copy is away, or that have fewer than there are nodes for, in words.
+
+    A queue has three copies at most, unless somebody asked for more (rabbitmq-website, quorum-queues). Raises
+    as provisioning.
+    """
+    with Management(management_url, timeout_s=_TIMEOUT_S) as api:
+        nodes = len(_all(api, "nodes"))
+        queues = [item for item in _all(api, "queues", vhost) if item.get("type") == "quorum"]
+    ours = {queue.name for queue in topology.shared_queues()}
+    return [
+        fault
+        for item in queues
+        if item["name"] in ours
+        for fault in _member_faults(item, min(nodes, _COPIES))
+    ]
+
+
+def _member_faults(queue: Mapping[str, Any], wanted: int) -> Iterator[str]:
+    members, online = queue.get("members", []), queue.get("online", [])
+    if away := sorted(set(members) - set(online)):
+        yield f"{queue['name']} has {len(online)} of {len(members)} members: {', '.join(away)} away"
+    if len(members) < wanted:
+        yield f"{queue['name']} has {len(members)} where there are nodes for {wanted}"
 
 
 def _node_faults(node: Mapping[str, Any]) -> Iterator[str]:

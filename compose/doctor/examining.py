@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
-from compose.doctor import broker_checks, cluster_checks, database_checks, node_checks
+from compose.doctor import broker_checks, cluster_checks, database_checks, node_checks, server_checks
 from compose.doctor.site import Site
 from compose.doctor.verdict import Finding, Report, Skipped, Verdict
 from compose.settings import Settings
@@ -18,12 +18,16 @@ CHECK_S = 5.0
 
 CHECKS: Mapping[str, Check] = {
     "login": broker_checks.login,
+    "brokers": server_checks.broker_servers,
+    "tls": server_checks.tls,
     "permissions": broker_checks.permissions,
     "topology": broker_checks.topology_,
+    "members": server_checks.members,
     "consumers": broker_checks.consumers,
     "alarms": broker_checks.alarms,
     "dead-letters": broker_checks.dead_letters,
     "database": database_checks.database,
+    "databases": server_checks.database_servers,
     "pause": database_checks.pause,
     "clock": database_checks.clock,
     "allocator": cluster_checks.allocator,

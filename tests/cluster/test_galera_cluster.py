@@ -10,7 +10,9 @@ from sqlalchemy import Engine, select
 
 from allocator import tables as t
 from allocator.database import Database
+from allocator.servers import state_of
 from bench.clustered import System, running_system
+from broker.login import Login, each_server
 from compose.services.galera_cluster import GaleraCluster, galera_cluster
 from compose.services.local import LocalServices
 from compose.services.mariadb import MariaDB
@@ -72,6 +74,9 @@ async def test_the_writer_is_killed_in_a_burst_and_comes_back(
         assert await asyncio.to_thread(held_by, last) == answers
         told = await asyncio.to_thread(changes_of, last, answers)
         assert told == {key: [("address.attached", address)] for key, address in answers.items()}
+        states = [state_of(Login(url), timeout_s=5) for url in each_server(databases.url)]
+        assert [good for _, good in states] == [False, True, True]
+        assert states[1][0] == "Galera: Synced, in a cluster of 2"
         await asyncio.to_thread(databases.come_back, writer)
         more = pods(PODS // 3)
         await attach(asked, more, answers)

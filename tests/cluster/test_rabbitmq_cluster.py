@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Engine
 
 from bench.clustered import System, running_system
+from broker import topology
+from broker.audit import lacking_members
 from broker.login import each_server
 from broker.management import Management
 from compose.services.local import LocalServices
@@ -60,6 +62,8 @@ async def test_the_leader_of_all_queues_is_killed_in_a_burst(
         assert await asyncio.to_thread(held_by, engine) == answers
         told = await asyncio.to_thread(changes_of, engine, answers)
         assert told == {key: [("address.attached", address)] for key, address in answers.items()}
+        told = await asyncio.to_thread(lacking_members, brokers.management_url, "/")
+        assert len(told) == len(topology.shared_queues()) and "2 of 3 members" in told[0]
         await asyncio.to_thread(leader.start)  # a majority is left without it; the next test kills another
         await detach(asked, requests)
     assert await asyncio.to_thread(held_by, engine) == {}
