@@ -86,9 +86,10 @@ def state_of(access: Login, *, timeout_s: int) -> tuple[str, bool]:
     try:
         (url,) = Servers(access).urls()
         trust = access.trust
-        tls = {"ssl": trust.context()} if trust.authorities else {}
-        timeouts = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout_s)
-        with closing(Connection(**_place(url), **tls, **timeouts)) as connection:
+        options = _place(url) | dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout_s)
+        if trust.authorities:
+            options["ssl"] = trust.context()
+        with closing(Connection(**options)) as connection:
             return _state(connection)
     except ServiceError as error:
         return error.message, False
