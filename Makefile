@@ -103,9 +103,11 @@ sizes:
 	@git -c safe.directory='*' ls-files -z '*.py' '*.c' | xargs -0 -r wc -l | awk -v most=$(MAX_LINES) \
 		'$$2 != "total" && $$1 > most {print $$2 ": " $$1 " lines, at most " most; bad = 1} END {exit bad}'
 
-# What MkDocs warns of ends it: links, anchors and pages that are in no menu. The variable silences an advertisement.
+# What MkDocs warns of ends it: links, anchors and pages that are in no menu. With --quiet it would not count what
+# it does not say. The variable silences an advertisement.
 docs: $(DEV) ## build the documentation's site into build/site
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@mkdir -p $(BUILD)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict >$(BUILD)/docs.log 2>&1 || { cat $(BUILD)/docs.log; exit 1; }
 	@echo "docs: build/site/index.html"
 
 asyncapi: $(DEV) ## write docs/asyncapi.yaml and docs/message-reference.md anew from the models

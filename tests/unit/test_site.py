@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 
 from docs.making.site import OUTSIDE, translated
 
@@ -17,11 +19,11 @@ ROOT = Path(__file__).parent.parent.parent
 DECISIONS = ROOT / "docs" / "decisions"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
+def build(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Build the site as `make docs` does, into a folder."""
+    (words,) = re.findall(r"\$\(BIN\)/mkdocs (build [^>|\n]*)", (ROOT / "Makefile").read_text())
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", *shlex.split(words), "--site-dir", str(folder), *options],
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         cwd=ROOT,
         capture_output=True,
@@ -29,6 +31,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=120,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = build(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -37,6 +45,19 @@ def pages(site: Path) -> Iterator[tuple[str, str]]:
     for page in sorted(site.rglob("*.html")):
         if page.name != "404.html":
             yield page.relative_to(site).as_posix(), page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_is_in_no_menu_ends_the_build(tmp_path: Path):
+    other = {
+        "INHERIT": str(ROOT / "mkdocs.yml"),
+        "docs_dir": str(ROOT / "docs"),
+        "hooks": [str(ROOT / "docs" / "making" / "site.py")],
+        "nav": [{"What it is": "index.md"}],
+    }
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(other))
+    done = build(tmp_path / "site", "--config-file", str(tmp_path / "mkdocs.yml"))
+    assert done.returncode == 1
+    assert "  - start.md" in (done.stdout + done.stderr).splitlines()
 
 
 def test_every_link_of_the_site_leads_to_a_file_and_an_anchor_of_it(site: Path):
