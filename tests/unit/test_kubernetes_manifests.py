@@ -357,6 +357,14 @@ def test_production_checks_certificates_everywhere():
         assert any(mount["mountPath"] == "/etc/moorage-ca" for mount in item["volumeMounts"])
 
 
+def test_provisioning_checks_certificates_where_there_is_an_authority():
+    (pod,) = pods(rendered("overlays/provision"))
+    (item,) = pod.containers()
+    assert environment(item)["MOORAGE_AMQP_CA"] == "/etc/moorage-ca/ca.crt"
+    (volume,) = (volume for volume in pod.spec["volumes"] if "configMap" in volume)
+    assert volume["configMap"] == {"name": "moorage-ca", "optional": True}, "http:// needs none"
+
+
 def test_policies_close_the_namespace_and_open_what_the_console_uses():
     closed = named("base", "NetworkPolicy", "default-deny")["spec"]
     assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
