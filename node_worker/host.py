@@ -16,8 +16,10 @@ from node_worker.netlink.namespace import Netns, own
 from node_worker.netlink.session import Link, inside, named_links
 from node_worker.netns_folders import NETNS_FOLDERS, check_named, check_opened
 from node_worker.plan import NETWORK_LINKS
+from node_worker.probe import check_allowed
 from schemas.errors import Code, ServiceError
 from schemas.fields import IPAddress
+from schemas.network import NetworkDefinition
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -74,6 +76,14 @@ class Host:
         with inside(self._wired) as links:
             names = [name for name in named_links().values() if name.startswith(NETWORK_LINKS)]
             return frozenset(link for name in names if (link := links.find(name)) is not None)
+
+    def check_probing(self, definition: NetworkDefinition) -> None:
+        """Raise ServiceError `kernel_refused` where the network wants its segment asked, and we may not.
+
+        No pod could be attached to it. On a network of addresses alone nobody asks.
+        """
+        if definition.probes and definition.driver.type != DELEGATED:
+            check_allowed(self._wired)
 
     def open_pod(self, path: str) -> Netns:
         """The pod's namespace at `path`, for the caller to close.

@@ -53,6 +53,15 @@ def who_uses(addresses: Collection[IPAddress], netns: Netns, ifname: str) -> dic
     return found
 
 
+def check_allowed(netns: Netns) -> None:
+    """Raise ServiceError `kernel_refused` where this process may not listen to a segment."""
+    try:
+        with _opened(netns):
+            pass
+    except OSError as error:
+        raise _refused("ask a segment whether an address is in use", error) from error
+
+
 def claimed(frame: bytes) -> tuple[IPAddress, str] | None:
     """Which address an Ethernet frame says that its sender uses, or is about to use, and the sender's MAC."""
     if len(frame) < 14:
@@ -72,9 +81,7 @@ def claimed(frame: bytes) -> tuple[IPAddress, str] | None:
 def _listening(netns: Netns, ifname: str) -> Iterator[tuple[socket.socket, bytes]]:
     """A socket that hears all of the interface, and the interface's MAC."""
     try:
-        with netns.entered():
-            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        with wire:
+        with _opened(netns) as wire:
             with netns.entered():
                 index = socket.if_nametoindex(ifname)
                 wire.bind((ifname, _ETH_P_ALL))
@@ -83,12 +90,21 @@ def _listening(netns: Netns, ifname: str) -> Iterator[tuple[socket.socket, bytes
             wire.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, membership)
             yield wire, wire.getsockname()[4]
     except OSError as error:
-        raise ServiceError(
-            Code.KERNEL_REFUSED,
-            f"the kernel refused to probe the segment of {ifname} ({error.strerror or error}): run the node "
-            "worker with CAP_NET_RAW, or set the network's probe to false",
-            operation="probe",
-        ) from error
+        raise _refused(f"probe the segment of {ifname}", error) from error
+
+
+def _opened(netns: Netns) -> socket.socket:
+    with netns.entered():
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+
+
+def _refused(what: str, error: OSError) -> ServiceError:
+    return ServiceError(
+        Code.KERNEL_REFUSED,
+        f"the kernel refused to {what} ({error.strerror or error}): run the node worker with CAP_NET_RAW, or "
+        "create the network with --no-probe",
+        operation="probe",
+    )
 
 
 def _heard(wire: socket.socket, until: float) -> Iterator[bytes]:

@@ -306,11 +306,15 @@ class Sync:
         return self._peers if definition.driver.type == "vxlan" else None
 
     def _ensured(self, network: str, definition: NetworkDefinition, peers: frozenset[IPAddress]) -> None:
-        """Make the network, and put back on it what is already there. For a thread."""
+        """Make the network, and put back on it what is already there. For a thread.
+
+        That no pod could be added to it is said at the end: those that it has go on.
+        """
         driver = self._host.driver(definition.driver.type)
         driver.ensure(network, definition, peers)
         known = self._journal.now(attachments.of_network, network)
         driver.mend(network, [row for row in known if row.driver == definition.driver.type])
+        self._host.check_probing(definition)
 
     async def _remove(self, row: NetworkRow) -> Outcome:
         """Remove what was made. Refused while pods are on it: their endpoints would lose their network."""

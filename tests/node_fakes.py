@@ -97,6 +97,10 @@ class FakeHost:
     def mend(self, network: str, endpoints: Collection[Attachment]) -> None:
         self.mended[network] = {row.host_link for row in endpoints}
 
+    def check_probing(self, definition: NetworkDefinition) -> None:
+        if definition.probes and "probe" in self.fail:
+            raise self.fail["probe"]
+
     def ensure(self, network: str, definition: NetworkDefinition, peers: Collection[Any]) -> None:
         self.led_to[network] = set(peers)
         self._do("ensure")
