@@ -7,7 +7,6 @@ here goes into the build as secrets, and so into no layer.
 import ast
 import json
 import platform
-import secrets
 import shutil
 import subprocess
 import sys
@@ -64,7 +63,7 @@ class Engine:
         self, image: str, *command: str, options: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a container to its end, as the compose file and the manifests have them run."""
-        words = ["run", "--rm", *_RUN, *_LOCKED, *options, *self._env(env or {}), image, *command]
+        words = ["run", "--rm", *_RUN, *_LOCKED, *options, *_variables(env or {}), image, *command]
         return self._run(words)
 
     def run(
@@ -81,7 +80,7 @@ class Engine:
     ) -> Iterator["Container"]:
         """A container that runs while the block does."""
         words = ["run", "--detach", "--name", name, "--log-driver", "k8s-file", *_RUN, *_LOCKED, *options]
-        started = self._run([*words, *self._env(env), image, *command])
+        started = self._run([*words, *_variables(env), image, *command])
         assert started.returncode == 0, started.stderr
         container = Container(self, name)
         try:
@@ -124,13 +123,6 @@ class Engine:
             [*self._podman, *words], capture_output=True, text=True, timeout=180, check=False
         )
 
-    def _env(self, values: Mapping[str, str]) -> list[str]:
-        """Variables by a file that root alone reads: URLs are no arguments."""
-        path = self._folder / f"env-{secrets.token_hex(4)}"
-        path.touch(mode=0o600)
-        path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-        return ["--env-file", str(path)]
-
 
 _LOCKED = (
     "--read-only",
@@ -162,6 +154,11 @@ class Container:
         done = self._engine.call("logs", self.name)
         return done.stdout + done.stderr
 
+    def told(self) -> str:
+        """All that the engine and the list of processes tell of it, and what it printed."""
+        processes = subprocess.run(["ps", "axewww"], capture_output=True, text=True, check=True).stdout
+        return self._engine.podman("inspect", self.name) + processes + self.logs()
+
     def resident_mb(self) -> float:
         """The memory of its process."""
         pid = self._engine.podman("inspect", "--format", "{{.State.Pid}}", self.name).strip()
@@ -175,6 +172,10 @@ def why_not() -> str | None:
     if missing:
         return f"the programs {', '.join(missing)} are missing: sh compose/packages.sh LOG images"
     return None
+
+
+def _variables(values: Mapping[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
 
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

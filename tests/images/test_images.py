@@ -1,16 +1,18 @@
 """The images of compose/Dockerfile, built and run: as nobody, on a read-only root, with next to no power."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import make_url
@@ -20,12 +22,12 @@ from compose.services.local import LocalServices
 from node_worker.netlink import simulated
 from tests.acceptance.hosts import inside
 from tests.conftest import IN_CI
+from tests.images.composed import Composed, secret_files
 from tests.images.engine import Container, Engine, engine_in, why_not
 from tests.kubernetes_manifests import pods, rendered
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 MOORAGE, NODE = "localhost/moorage:test", "localhost/moorage-node:test"
-CAPABILITIES = ("--cap-add", "net_admin", "--cap-add", "sys_admin")
 
 
 @pytest.fixture(scope="session")
@@ -128,55 +130,37 @@ def volumes(folder: Path, **inside_by_name: str) -> list[str]:
 
 @dataclass
 class Cluster:
-    """An allocator, and a node with its worker, all of them containers."""
+    """What the compose file runs: an allocator, and a node with its worker, all of them containers."""
 
-    engine: Engine
+    composed: Composed
     folder: Path
     host: str
-    urls: Mapping[str, str]
     allocator: Container
 
     def command(self, *words: str) -> Any:
         """What a command answers that an operator gives."""
-        env = {"MOORAGE_AMQP_URL": self.urls["operator"]}
-        return json.loads(self.engine.run(MOORAGE, *words, "--output", "json", env=env))
+        return json.loads(self.composed.once("operator", *words, "--output", "json"))
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[Container]:
-        """The node worker, as the manifests run it."""
-        env = {
-            "MOORAGE_AMQP_URL": self.urls["node"],
-            "MOORAGE_NODE_NAME": "node-1",
-            "MOORAGE_NODE_NETNS": f"/run/netns/{self.host}",
-            "MOORAGE_MONITORING": f"127.0.0.1:{free_port()}",
-        }
-        mounts = volumes(self.folder, **{"/var/lib/moorage": "state", "/run/moorage": "run"})
-        mounts += ["--volume", "/run/netns:/run/netns:rslave"]
-        mounts += ["--volume", "/proc/sys/net:/host/proc/sys/net"]
-        options = [*CAPABILITIES, *mounts]
-        with self.engine.running("worker", NODE, "node", options=options, env=env) as worker:
+        """The node worker."""
+        env = {"MOORAGE_NODE_NETNS": f"/run/netns/{self.host}", **monitoring()}
+        with self.composed.running("node", env) as worker:
             until(lambda: worker.healthy("/readyz"), worker.logs)
             yield worker
 
     @contextlib.contextmanager
     def installer(self, network: str) -> Iterator[Container]:
         """The installer beside it."""
-        places = {"/run/moorage": "run", "/opt/cni/bin": "bin", "/etc/cni/net.d": "net.d"}
-        env = {"MOORAGE_MONITORING": f"127.0.0.1:{free_port()}"}
-        words = ["cni", "install", "--keep", "--network", network]
-        options = volumes(self.folder, **places)
-        with self.engine.running("installer", NODE, *words, options=options, env=env) as installer:
+        composed = dataclasses.replace(self.composed, variables={"MOORAGE_NETWORK": network})
+        with composed.running("installer", monitoring()) as installer:
             yield installer
 
     @contextlib.contextmanager
     def console(self) -> Iterator[Container]:
         """The console, within this machine."""
-        env = {
-            "MOORAGE_AMQP_URL": self.urls["console"],
-            "MOORAGE_CONSOLE_LISTEN": f"127.0.0.1:{free_port()}",
-            "MOORAGE_MONITORING": f"127.0.0.1:{free_port()}",
-        }
-        with self.engine.running("console", MOORAGE, "console", env=env) as console:
+        env = {"MOORAGE_CONSOLE_LISTEN": f"127.0.0.1:{free_port()}", **monitoring()}
+        with self.composed.running("console", env) as console:
             until(lambda: console.healthy("/readyz"), console.logs)
             yield console
 
@@ -188,11 +172,11 @@ class Cluster:
             "CNI_CONTAINERID": netns,
             "CNI_NETNS": f"/run/netns/{netns}",
             "CNI_IFNAME": "eth0",
-            "CNI_PATH": str(self.folder / "bin"),
+            "CNI_PATH": str(self.folder / "opt-cni-bin"),
             "CNI_ARGS": f"K8S_POD_NAMESPACE=shop;K8S_POD_NAME={netns}",
-            "MOORAGE_CNI_SOCKET": str(self.folder / "run/cni.sock"),
+            "MOORAGE_CNI_SOCKET": str(self.folder / "run-moorage/cni.sock"),
         }
-        program = [self.folder / "bin/moorage"]
+        program = [self.folder / "opt-cni-bin/moorage"]
         done = subprocess.run(
             program, env=env, input=json.dumps(conf), capture_output=True, text=True, timeout=60, check=False
         )
@@ -222,26 +206,35 @@ def cluster(
     tmp_path_factory: pytest.TempPathFactory,
     namespaces: Callable[[], str],
 ) -> Iterator[Cluster]:
-    management = {"MOORAGE_MANAGEMENT_URL": services.management_url}
-    database = {"MOORAGE_DATABASE_URL": services.database_url}
-
-    def enrolled(*words: str) -> str:
-        answer = json.loads(engine.run(MOORAGE, *words, "--rotate", "--output", "json", env=management))
-        return str(answer["amqp_url"])
-
-    assert "at revision" in engine.run(MOORAGE, "db", "upgrade", env=database)
-    allocator_url = enrolled("broker", "provision")
+    folder, host = tmp_path_factory.mktemp("c"), namespaces()
     urls = {
-        "node": enrolled("node", "enroll", "node-1"),
-        "console": enrolled("client", "enroll", "web", "--role", "console"),
-        "operator": enrolled("client", "enroll", "ops", "--role", "operator"),
+        "management-url": services.management_url,
+        "database-url": services.database_url,
+        "rows-url": of_rows_alone(services),
     }
-    monitoring = {"MOORAGE_MONITORING": f"127.0.0.1:{free_port()}"}
-    env = {"MOORAGE_AMQP_URL": allocator_url, "MOORAGE_DATABASE_URL": of_rows_alone(services), **monitoring}
-    with engine.running("allocator", MOORAGE, "allocator", env=env) as allocator:
-        until(lambda: allocator.healthy("/readyz"), allocator.logs)
-        assert allocator.healthy()
-        yield Cluster(engine, tmp_path_factory.mktemp("c"), namespaces(), urls, allocator)
+    composed = Composed(
+        engine,
+        prefix=host,
+        folder=folder,
+        amqp=urlsplit(services.amqp_url).netloc.rpartition("@")[2],
+        images={"moorage": MOORAGE, "node": NODE},
+        secrets=secret_files(folder / "secrets", urls),
+    )
+    try:
+        assert "at revision" in composed.once("setup")
+        composed.once("setup-node")
+        rows = {"database-url": composed.secrets["rows-url"]}
+        with composed.running("allocator-1", monitoring(), rows) as allocator:
+            until(lambda: allocator.healthy("/readyz"), allocator.logs)
+            assert allocator.healthy()
+            yield Cluster(composed, folder, host, allocator)
+    finally:
+        composed.remove()
+
+
+def monitoring() -> dict[str, str]:
+    """Where nobody else tells of itself: the tests' containers all have this machine's network."""
+    return {"MOORAGE_MONITORING": f"127.0.0.1:{free_port()}"}
 
 
 def of_rows_alone(services: LocalServices) -> str:
@@ -259,21 +252,23 @@ def test_pods_are_attached_by_containers_and_do_not_notice_when_these_are_replac
     cluster: Cluster, namespaces: Callable[[], str]
 ):
     with cluster.installer("prod") as installer:
-        until((cluster.folder / "bin/moorage").exists, installer.logs)
+        until((cluster.folder / "opt-cni-bin/moorage").exists, installer.logs)
         assert not installer.healthy("/readyz"), "there is no worker yet"
-        assert not (cluster.folder / "net.d/10-moorage.conflist").exists()
+        assert not (cluster.folder / "etc-cni-net.d/10-moorage.conflist").exists()
         with cluster.worker() as worker:
             prod = ["--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64"]
             cluster.command("network", "create", "prod", *prod)
             until(lambda: installer.healthy("/readyz"), installer.logs)
-            assert (cluster.folder / "net.d/10-moorage.conflist").exists()
+            assert (cluster.folder / "etc-cni-net.d/10-moorage.conflist").exists()
             pod = namespaces()  # mounted while the worker runs
             given = {item["address"] for item in cluster.cni("ADD", pod)["ips"]}
             assert shown(pod) == given
             assert len(given) == 2, "both families: links' settings were written"
             assert worker.healthy()
         assert shown(pod) == given, "no worker runs"
-    assert (cluster.folder / "net.d/10-moorage.conflist").exists(), "the node stays a node that attaches pods"
+    assert (cluster.folder / "etc-cni-net.d/10-moorage.conflist").exists(), (
+        "the node stays a node that attaches pods"
+    )
     with cluster.worker():
         assert shown(pod) == given
         cluster.cni("DEL", pod)
@@ -290,6 +285,52 @@ def test_the_node_image_has_what_masquerading_needs(cluster: Cluster):
         host = simulated.netns_path(cluster.host)
         assert "masquerade" in inside(host, "nft", "list", "ruleset")
         assert inside(host, "cat", "/proc/sys/net/ipv4/ip_forward").strip() == "1"
+
+
+@pytest.mark.services
+@pytest.mark.netns
+def test_a_network_that_wants_its_segment_asked_is_refused_without_the_power_to_ask(cluster: Cluster):
+    with cluster.worker():
+        words = ("network", "create", "lan", "--subnet", "10.81.0.0/24")
+        refused = cluster.composed.attempt("operator", *words, "--probe")
+        assert refused.returncode == 1
+        assert "kernel_refused" in refused.stdout + refused.stderr
+        assert "CAP_NET_RAW" in refused.stdout + refused.stderr
+        cluster.command(*words, "--no-probe")
+
+
+@pytest.mark.services
+@pytest.mark.netns
+def test_setting_up_again_keeps_the_passwords_and_each_file_is_its_users_alone(cluster: Cluster):
+    composed = cluster.composed
+    files = {"credentials": ("allocator", "operator", "console"), "node-settings": ("amqp-url",)}
+    before = {name: composed.file(volume, name) for volume in files for name in files[volume]}
+    composed.once("setup")
+    composed.once("setup-node")
+    assert {name: composed.file(volume, name) for volume in files for name in files[volume]} == before
+    assert len({urlsplit(url).password for url in before.values()}) == 4
+    assert composed.modes("credentials") == dict.fromkeys(files["credentials"], (10480, 0o600))
+    assert composed.modes("node-settings") == {"amqp-url": (0, 0o600)}
+
+
+@pytest.mark.services
+@pytest.mark.netns
+def test_a_nodes_rotated_password_reaches_its_worker_as_it_runs_and_no_password_is_told(cluster: Cluster):
+    composed = cluster.composed
+    with cluster.worker() as worker, cluster.console() as console:
+        before = composed.file("node-settings", "amqp-url")
+        file = "/etc/moorage/amqp-url"
+        rotate = f"moorage node enroll node-1 --rotate --disconnect --url-file {file} --amqp {composed.amqp}"
+        composed.once("setup-node", "-euc", rotate)
+        after = composed.file("node-settings", "amqp-url")
+        assert urlsplit(after).password != urlsplit(before).password
+        cluster.command("network", "create", "turned", "--subnet", "10.80.0.0/24")
+        until(lambda: worker.healthy("/readyz"), worker.logs)
+        urls = [before, after, *(composed.file("credentials", name) for name in ("allocator", "console"))]
+        passwords = [str(urlsplit(url).password) for url in urls]
+        for container in (cluster.allocator, console, worker):
+            told = container.told()
+            assert [password for password in passwords if password in told] == [], container.name
 
 
 @pytest.mark.services
