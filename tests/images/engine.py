@@ -19,7 +19,7 @@ from tests.acceptance.hosts import unmount_below
 from tests.conftest import ROOT
 
 PROGRAMS = ("debootstrap", "buildah", "podman", "conmon", "runc")
-_BASE = "localhost/moorage-base:test"
+BASE = "localhost/moorage-base:test"
 _BUILD_S = 1200
 _CARRIED = ("index-url", "extra-index-url", "trusted-host", "timeout", "retries")
 """What of this machine's pip configuration may matter elsewhere. Paths of this machine do not."""
@@ -46,7 +46,7 @@ class Engine:
         _done(["debootstrap", "--variant=minbase", packages, codename, str(root)])
         container = _done(["buildah", *self._store, "from", "scratch"]).strip()
         _done(["buildah", *self._store, "add", "--quiet", container, str(root), "/"])
-        _done(["buildah", *self._store, "commit", "--quiet", "--rm", container, _BASE])
+        _done(["buildah", *self._store, "commit", "--quiet", "--rm", container, BASE])
         shutil.rmtree(root)
 
     def build(self, target: str, tag: str) -> None:
@@ -54,7 +54,7 @@ class Engine:
         (self._folder / "pip.conf").write_text(_pip_configuration())
         given = {"pip": self._folder / "pip.conf", "ca": _CERTIFICATES}
         words = [word for name, path in given.items() for word in ("--secret", f"id={name},src={path}")]
-        words += ["--build-arg", f"BASE={_BASE}", "--build-arg", "REVISION=0123456789ab"]
+        words += ["--build-arg", f"BASE={BASE}", "--build-arg", "REVISION=0123456789ab"]
         how = ["--isolation", "chroot", "--network", "host", "--layers", "--format", "docker"]
         dockerfile = ["--file", str(ROOT / "compose" / "Dockerfile"), "--target", target, "--tag", tag]
         _done(["buildah", *self._store, "build", *how, *words, *dockerfile, str(ROOT)])

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -21,9 +22,9 @@ from cni.netconf import SUPPORTED_VERSIONS
 from compose.services.local import LocalServices
 from node_worker.netlink import simulated
 from tests.acceptance.hosts import inside
-from tests.conftest import IN_CI
+from tests.conftest import IN_CI, ROOT
 from tests.images.composed import Composed, secret_files
-from tests.images.engine import Container, Engine, engine_in, why_not
+from tests.images.engine import BASE, Container, Engine, engine_in, why_not
 from tests.kubernetes_manifests import pods, rendered
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
@@ -103,6 +104,20 @@ def test_every_module_is_compiled_for_nothing_can_be_written_where_they_run(engi
         assert len(ours) > 50
         for path in ours:
             assert list((path.parent / "__pycache__").glob(f"{path.stem}.*.pyc")), path
+
+
+def test_an_image_adds_as_much_to_its_base_as_the_page_says(engine: Engine):
+    page = (ROOT / "docs" / "containers.md").read_text()
+    ((said, said_of_node),) = re.findall(r"add ([0-9]+) and ([0-9]+) MB to their base", page)
+    for image, megabytes in ((MOORAGE, said), (NODE, said_of_node)):
+        added = (engine.inspect(image)["Size"] - engine.inspect(BASE)["Size"]) / 1e6
+        assert added == pytest.approx(int(megabytes), rel=0.05), image
+
+
+def test_the_client_for_kubernetes_can_be_used_without_the_half_that_was_left_out(engine: Engine):
+    used = "from kubernetes import client, config; client.AppsV1Api(client.ApiClient())"
+    asked = f"import importlib.util as u; {used}; print(u.find_spec('kubernetes.aio'))"
+    assert engine.run(MOORAGE, "-c", asked, options=["--entrypoint", "python3"]) == "None\n"
 
 
 def test_the_installer_puts_an_executable_on_the_node_that_speaks_the_versions(
