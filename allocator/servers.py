@@ -44,7 +44,8 @@ class Servers:
         if not usable:
             raise ServiceError(
                 Code.NOT_PROVISIONED,
-                "the database URL cannot be used: it must read mysql+pymysql://USER:PASSWORD@HOST:PORT/NAME "
+                f"the database URL{self._login.place} cannot be used: it must read "
+                "mysql+pymysql://USER:PASSWORD@HOST:PORT/NAME "
                 "(several HOST:PORT with commas between), special characters of the password percent-encoded",
             )
         return urls

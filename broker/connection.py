@@ -58,17 +58,18 @@ def parse_urls(where: Where) -> list[URL]:
 
     Raises `not_provisioned` without repeating it, as it holds a password.
     """
+    access = login(where)
     try:
-        parsed = [URL(url) for url in login(where).servers()]
+        parsed = [URL(url) for url in access.servers()]
         usable = all(url.scheme in ("amqp", "amqps") and url.host and url.user for url in parsed)
     except ValueError:
         usable = False
     if not usable:
         raise ServiceError(
             Code.NOT_PROVISIONED,
-            "the AMQP URL cannot be used: it must read amqp://USER:PASSWORD@HOST:PORT/VHOST, where a "
-            "virtual host named / is written %2F; enrolling prints it. amqps:// is for TLS, and several "
-            "HOST:PORT have commas between",
+            f"the AMQP URL{access.place} cannot be used: it must read amqp://USER:PASSWORD@HOST:PORT/VHOST, "
+            "where a virtual host named / is written %2F; enrolling prints it. amqps:// is for TLS, and "
+            "several HOST:PORT have commas between",
         )
     return parsed
 

@@ -46,7 +46,7 @@ class Trust:
         if self.certificate is None:
             return context
         try:
-            context.load_cert_chain(self.certificate, self.key)
+            context.load_cert_chain(self.certificate, self.key, _no_passphrase)
         except OSError as error:
             both = f"{self.setting}_CERTIFICATE and {self.setting}_KEY"
             raise self._unusable(both, f"{self.certificate} and {self.key}", error) from error
@@ -58,6 +58,11 @@ class Trust:
             f"{what}, of {setting}, cannot be used ({error.strerror or error}): it must be PEM "
             "that this user may read",
         )
+
+
+def _no_passphrase() -> str:
+    """Instead of OpenSSL, which would ask on the terminal for as long as it takes."""
+    raise OSError("the key is encrypted, and nobody is here to give its passphrase")
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,17 @@ class Login:
                 f"{self.source}, which must hold a URL, cannot be read ({why}); enrolling with "
                 "--url-file writes one",
             ) from error
-        if not text or len(text.split()) != 1:
+        if len(text.split()) != 1:
             raise ServiceError(
                 Code.NOT_PROVISIONED,
                 f"{self.source} must hold one URL and nothing else; enrolling with --url-file writes one",
             )
         return text
+
+    @property
+    def place(self) -> str:
+        """Where the URL is, to follow its name in a message: nothing, or ` in FILE`."""
+        return "" if isinstance(self.source, str) else f" in {self.source}"
 
     def servers(self) -> list[str]:
         """The same URL for each of its servers, in their order. Raises as `url` does."""

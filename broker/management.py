@@ -22,7 +22,7 @@ class Management:
         asked. Raises `not_provisioned` if it is not.
         """
         access = login(where)
-        urls = [_parsed(url) for url in access.servers()]
+        urls = [_parsed(url, access.place) for url in access.servers()]
         verify = access.trust.context() if urls[0].scheme == "https" else True
         self.hosts = tuple(url.host for url in urls)
         self.encrypted = urls[0].scheme == "https"
@@ -130,7 +130,7 @@ class Management:
             ) from error
 
 
-def _parsed(url: str) -> httpx.URL:
+def _parsed(url: str, place: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):
@@ -138,7 +138,7 @@ def _parsed(url: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host or not parsed.username:
         raise ServiceError(
             Code.NOT_PROVISIONED,
-            "the management URL cannot be used: it must read http://USER:PASSWORD@HOST:15672 with an "
+            f"the management URL{place} cannot be used: it must read http://USER:PASSWORD@HOST:15672 with an "
             "administrator of RabbitMQ (MOORAGE_MANAGEMENT_URL); several HOST:PORT have commas between",
         )
     return parsed
