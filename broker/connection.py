@@ -161,15 +161,19 @@ class Link:
         self._login = login(where)
         self._parameters = {"name": name, "heartbeat": str(heartbeat_s)}
         self._turn = random.randrange(len(urls))  # noqa: S311  spreads load, guards nothing
-        self._failed = 0
+        self._round: list[ServiceError] = []
+        self._told: dict[str, str] = {}
         self._name = name
         self._connection: _Connection | None = None
         self._connecting = asyncio.Lock()
         self._backoff = Backoff()
-        self.user = urls[0].user or ""
-        self.shown = masked(where)
+        self._note(urls)
         self.problem: ServiceError | None = None
         self.on_problem: Callable[[], None] = lambda: None
+
+    def _note(self, urls: list[URL]) -> None:
+        """Who we are, and the broker's address as it may be shown."""
+        self.user, self.shown = urls[0].user or "", joined([_masked(url) for url in urls])
 
     async def __aenter__(self) -> Self:
         return self
@@ -208,35 +212,51 @@ class Link:
         try:
             urls = parse_urls(self._login)  # read again: the password may have been rotated
         except ServiceError as problem:
-            self._tell(self.shown, problem)
+            self._log(self.shown, problem)
+            self._fail(problem)
             return False
+        self._note(urls)
         url = urls[self._turn % len(urls)]
         try:
             async with asyncio.timeout(CONNECT_S + 1):
                 connection = _Connection(url.update_query(self._parameters), self._login)
                 await connection.connect(timeout=CONNECT_S)
         except ServiceError as problem:
-            self._tell(_masked(url), problem)
+            self._log(_masked(url), problem)
+            self._fail(problem)
             return False
         except BaseException as error:
             if not is_loss(error):
                 raise
-            self._turn, self._failed = self._turn + 1, self._failed + 1
-            others = self._failed % len(urls) > 0
-            self._tell(_masked(url), _problem(_masked(url), error), final=not others)
-            return others
-        self._connection, self.problem, self._failed = connection, None, 0
+            return self._pass_over(_masked(url), error, len(urls))
+        self._connection, self.problem = connection, None
+        self._round.clear()
+        self._told.clear()
         self._backoff.reset()
         log.info("connected", broker=_masked(url), connection=self._name)
         return False
 
-    def _tell(self, shown: str, problem: ServiceError, *, final: bool = True) -> None:
-        """Note and log why a server could not be used. It is a problem once no other is left to be tried."""
-        if self.problem is None or self.problem.message != problem.message:
-            log.warning("not connected", broker=shown, connection=self._name, reason=problem.message)
+    def _pass_over(self, shown: str, error: BaseException, servers: int) -> bool:
+        """Leave a server that cannot be used. It is a problem once no other is left: then False."""
+        self._turn += 1
+        self._round.append(_problem(shown, error))
+        self._log(shown, self._round[-1])
+        if len(self._round) < servers:
+            return True
+        self._fail(_all_of(self._round))
+        return False
+
+    def _fail(self, problem: ServiceError) -> None:
+        """There is no connection to be had for now."""
+        self._round = []
         self.problem = problem
-        if final:
-            self.on_problem()
+        self.on_problem()
+
+    def _log(self, shown: str, problem: ServiceError) -> None:
+        """Log why a server cannot be used, once for as long as it stays that way."""
+        if self._told.get(shown) != problem.message:
+            log.warning("not connected", broker=shown, connection=self._name, reason=problem.message)
+        self._told[shown] = problem.message
 
     async def channel(self, *, confirms: bool = True) -> AbstractChannel:
         """A channel of its own; waits for as long as it takes to have a connection.
@@ -283,6 +303,15 @@ def _problem(shown: str, error: BaseException) -> ServiceError:
     if isinstance(error, NotTrusted):
         return _distrusted(shown, error)
     return _away(shown, error)
+
+
+def _all_of(problems: list[ServiceError]) -> ServiceError:
+    """What is wrong with all servers. Where one is away nobody knows whether it would refuse us, too."""
+    if len(problems) == 1:
+        return problems[0]
+    away = [problem for problem in problems if problem.code == Code.UNAVAILABLE]
+    told = "; ".join(problem.message for problem in problems)
+    return ServiceError((away or problems)[0].code, f"none of {len(problems)} servers can be used: {told}")
 
 
 def _distrusted(shown: str, error: NotTrusted) -> ServiceError:

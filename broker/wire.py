@@ -5,6 +5,7 @@ chosen channels to a function, as they come, and everything else to aiormq.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -49,6 +50,10 @@ class Fates(Protocol):
 
 _LIMIT = 1 << 16
 _SIGN_OF_LIFE_S = 1.0
+_NEXT_ADDRESS_S = 1.0
+"""After how long the next address of a name is tried, in seconds. One that nobody answers at would take all
+the time that connecting has. The last one may.
+"""
 
 
 class NotTrusted(AMQPConnectionError):
@@ -67,14 +72,21 @@ class Wire(TransportFactory):
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As asyncio.open_connection, which has no place for a reader of one's own."""
         del kwargs["ssl_context_provider"]  # aiormq's own would believe whom the URL tells it to believe
-        context = self._tls() if url.scheme == "amqps" else None
+        # What a machine trusts takes OpenSSL 35 ms to load, and all else here would stand still.
+        context = await asyncio.to_thread(self._tls) if url.scheme == "amqps" else None
         loop = asyncio.get_running_loop()
         reader = Tap(limit=_LIMIT, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
-            transport, _ = await loop.create_connection(
-                lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs
-            )
+            connected = await _reach(url.host or "", url.port or 0)
+            name = url.host if context is not None else None
+            try:
+                transport, _ = await loop.create_connection(
+                    lambda: protocol, sock=connected, ssl=context, server_hostname=name, **kwargs
+                )
+            except BaseException:
+                connected.close()
+                raise
         except ssl.SSLError as error:
             raise NotTrusted(_reason(error)) from error
         except OSError as error:
@@ -107,6 +119,29 @@ class Wire(TransportFactory):
         self.write(data)
         if self._writer is not None:
             await self._writer.drain()
+
+
+async def _reach(host: str, port: int) -> socket.socket:
+    """A socket that is connected to one of the addresses of `host`. Raises OSError.
+
+    asyncio tries them side by side where it is told to (RFC 8305); uvloop cannot.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for left, (family, kind, protocol, _, address) in zip(reversed(range(len(found))), found, strict=True):
+        made = socket.socket(family, kind, protocol)
+        try:
+            made.setblocking(False)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            async with asyncio.timeout(_NEXT_ADDRESS_S if left else None):
+                await loop.sock_connect(made, address)
+        except BaseException as error:
+            made.close()
+            if not (left and isinstance(error, OSError)):
+                raise
+        else:
+            return made
+    raise OSError(f"{host} has no address")
 
 
 def _reason(error: ssl.SSLError) -> str:
