@@ -21,9 +21,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from allocator.servers import Servers
+from allocator.servers import AGAIN_S, Servers
 from broker.login import Where, login
 from broker.outcome import Unavailable
+from schemas.errors import ServiceError
 
 T = TypeVar("T")
 
@@ -67,10 +68,6 @@ _AWAY = {
 UNMET = 1690
 """A number is out of range: how `store.writes` has the server stop where a row is not as it should be."""
 
-_FIRST_AGAIN_S = 60
-"""How old a connection may get where there are several servers, in seconds. Those that were made while the
-first was away leave the others then: two servers that are written to at once only get into each other's way.
-"""
 _TRIES = 5
 _GIVE_UP_S = 20.0
 """No further try from then on: somebody waits for the answer, and his request is served again anyway."""
@@ -103,7 +100,9 @@ def open_engine(
         pool_size=8,
         max_overflow=8,
         pool_timeout=10,
-        pool_recycle=_FIRST_AGAIN_S if len(servers.urls()) > 1 else -1,
+        # Connections that were made while the first was away leave the others then: two servers that are
+        # written to at once only get into each other's way.
+        pool_recycle=AGAIN_S if len(servers.urls()) > 1 else -1,
         pool_reset_on_return=None,
         pool_use_lifo=True,
         skip_autocommit_rollback=reads,
@@ -287,6 +286,9 @@ class Database:
             # Whatever it is (a password that changed, a database not restored yet), no request is to blame.
             self._works = False
             raise Unavailable(f"the database lets nobody in: {_reason(error)}") from error
+        except ServiceError as error:  # the file with the URL, or a certificate, is being replaced
+            self._works = False
+            raise Unavailable(error.message) from error
 
     def dispose(self) -> None:
         """Close all idle connections."""

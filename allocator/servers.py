@@ -7,6 +7,7 @@ over.
 
 from collections.abc import Callable
 from contextlib import closing
+from time import monotonic
 from typing import Any
 
 import pymysql
@@ -21,8 +22,14 @@ from schemas.errors import Code, ServiceError
 Dial = Callable[[dict[str, Any]], "Connection[Any]"]
 """Connects to the place that these arguments of PyMySQL name."""
 
+_CANNOT_CONNECT = 2003
 _READ_ONLY = 1290
 _ALL = 7  # reads, UPDATE and DELETE, INSERT and REPLACE
+
+AGAIN_S = 60
+"""After how long a server is tried first again, in seconds."""
+_SILENT_S = 1.0
+"""Who says nothing for so long, in seconds, is off or cut off. Each new connection would wait for it anew."""
 
 log = structlog.get_logger("moorage.allocator")
 
@@ -33,6 +40,7 @@ class Servers:
     def __init__(self, access: Login) -> None:
         self._login = access
         self._last: str | None = None
+        self._silent: dict[str, float] = {}
 
     def urls(self) -> list[URL]:
         """The URL of each server. Raises `not_provisioned`, without repeating a password."""
@@ -56,12 +64,14 @@ class Servers:
         trust = self._login.trust
         tls = {"ssl": trust.context(), "ssl_disabled": False} if trust.authorities else {}
         failures: list[tuple[str, Exception]] = []
-        for url in urls:
-            shown = f"{url.host}:{url.port or 3306}"
+        for url in sorted(urls, key=self._is_silent):
+            shown, begun = _shown(url), monotonic()
             try:
                 connection = dial({**_place(url), **tls})
             except (pymysql.Error, OSError) as error:
                 failures.append((shown, error))
+                if monotonic() - begun >= _SILENT_S:
+                    self._silent[shown] = monotonic()
                 continue
             try:
                 _settle(connection, alone=len(urls) == 1)
@@ -71,12 +81,17 @@ class Servers:
                 continue
             self._tell(shown, failures)
             return connection
-        raise failures[-1][1]
+        raise _all_of(failures)
+
+    def _is_silent(self, url: URL) -> bool:
+        """Whether nothing was heard of a server a moment ago: then others are tried before."""
+        since = self._silent.get(_shown(url))
+        return since is not None and monotonic() - since < AGAIN_S
 
     def _tell(self, shown: str, failures: list[tuple[str, Exception]]) -> None:
         """Log once that another server than before is used, and why."""
         if self._last not in (None, shown) or failures:
-            passed = {server: str(error.args[-1] if error.args else error) for server, error in failures}
+            passed = {server: _text(error) for server, error in failures}
             if self._last != shown:
                 log.warning("another database server", server=shown, passed_over=passed)
         self._last = shown
@@ -95,7 +110,7 @@ def state_of(access: Login, *, timeout_s: int) -> tuple[str, bool]:
     except ServiceError as error:
         return error.message, False
     except (pymysql.Error, OSError) as error:
-        return str(error.args[-1] if error.args else error), False
+        return _text(error), False
 
 
 def _state(connection: "Connection[Any]") -> tuple[str, bool]:
@@ -110,6 +125,26 @@ def _state(connection: "Connection[Any]") -> tuple[str, bool]:
         cursor.execute("SELECT @@global.read_only")
         row = cursor.fetchone()
     return ("read-only: a replica", True) if row and row[0] else ("takes writes", True)
+
+
+def _all_of(failures: list[tuple[str, Exception]]) -> Exception:
+    """The last error, which tells of all servers where there are several."""
+    last = failures[-1][1]
+    if len(failures) == 1 and isinstance(last, pymysql.Error):
+        return last
+    told = "; ".join(f"{server}: {_text(error)}" for server, error in failures)
+    if isinstance(last, pymysql.Error) and len(last.args) > 1:
+        return type(last)(last.args[0], told)
+    return pymysql.OperationalError(_CANNOT_CONNECT, told)
+
+
+def _text(error: Exception) -> str:
+    return str(error.args[-1] if error.args else error)
+
+
+def _shown(url: URL) -> str:
+    host = f"[{url.host}]" if ":" in (url.host or "") else url.host
+    return f"{host}:{url.port or 3306}"
 
 
 def _place(url: URL) -> dict[str, Any]:
