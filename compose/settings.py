@@ -35,19 +35,30 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="MOORAGE_", toml_file=CONFIG_FILE, extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="MOORAGE_",
+        toml_file=CONFIG_FILE,
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # which may be a password
     )
 
-    amqp_url: str | None = Field(default=None, description="AMQP URL of RabbitMQ, with this process's user")
+    amqp_url: str | None = Field(
+        default=None, repr=False, description="AMQP URL of RabbitMQ, with this process's user"
+    )
     amqp_url_file: Path | None = Field(default=None, description="the file that holds it")
     amqp_ca: Path | None = Field(
         default=None, description="PEM of who signs RabbitMQ's certificates; whom the machine trusts if unset"
     )
     amqp_certificate: Path | None = Field(default=None, description="PEM certificate to show RabbitMQ")
     amqp_key: Path | None = Field(default=None, description="PEM private key of that certificate")
-    management_url: str | None = Field(default=None, description="RabbitMQ's management API, with an admin")
+    management_url: str | None = Field(
+        default=None, repr=False, description="RabbitMQ's management API, with an admin"
+    )
     management_url_file: Path | None = Field(default=None, description="the file that holds it")
-    database_url: str | None = Field(default=None, description="mysql+pymysql:// URL; the allocator's alone")
+    database_url: str | None = Field(
+        default=None, repr=False, description="mysql+pymysql:// URL; the allocator's alone"
+    )
     database_url_file: Path | None = Field(default=None, description="the file that holds it")
     database_ca: str | None = Field(
         default=None,
@@ -89,7 +100,10 @@ class Settings(BaseSettings):
     )
     console_key: Path | None = Field(default=None, description="the certificate's private key (PEM)")
     console_one_time_token: str | None = Field(
-        default=None, min_length=32, description="lets one browser in as operator, once; `moorage up` sets it"
+        default=None,
+        min_length=32,
+        repr=False,
+        description="lets one browser in as operator, once; `moorage up` sets it",
     )
     tokens_file: Path = Field(
         default=Path("/etc/moorage/tokens.json"), description="hashes of the console's tokens"
