@@ -96,6 +96,7 @@ def _provision(
     """Declare all exchanges and queues, and make the allocator's user. Safe to repeat."""
     url, handover = _management_url(ctx), Handover(output, write, url_file)
     handover.check()
+    _check(rotate=rotate, disconnect=disconnect)
     done = provision(url, vhost=vhost, progress=lambda line: typer.echo(line, err=True))
     enrolled = enroll_allocator(url, vhost=vhost, amqp=amqp, rotate=rotate)
     handover.give(enrolled, {}, {"created": done.created, "existing": done.existing})
@@ -116,6 +117,7 @@ def _enroll_node(  # noqa: PLR0913, PLR0917  one argument for each option
     """Make a user and a queue for one node, with permissions for its own work alone. Safe to repeat."""
     url, handover = _management_url(ctx), Handover(output, write, url_file)
     handover.check()
+    _check(rotate=rotate, disconnect=disconnect)
     enrolled = enroll_node(url, name, vhost=vhost, amqp=amqp, rotate=rotate)
     handover.give(enrolled, {"MOORAGE_NODE_NAME": name})
     _disconnect(url, enrolled, wanted=disconnect)
@@ -136,6 +138,7 @@ def _enroll_client(  # noqa: PLR0913, PLR0917  one argument for each option
     """Make a user for a program or a person that asks things. Safe to repeat."""
     url, handover = _management_url(ctx), Handover(output, write, url_file)
     handover.check()
+    _check(rotate=rotate, disconnect=disconnect)
     enrolled = enroll_client(url, name, role, vhost=vhost, amqp=amqp, rotate=rotate)
     handover.give(enrolled, {})
     _disconnect(url, enrolled, wanted=disconnect)
@@ -168,6 +171,15 @@ def _show_revoked(revoked: Revoked, output: Output) -> None:
         typer.echo(json.dumps({"user": revoked.user, "existed": revoked.existed}))
     else:
         typer.echo(f"user      {revoked.user}: {'revoked' if revoked.existed else 'there was none'}")
+
+
+def _check(*, rotate: bool, disconnect: bool) -> None:
+    """Before anything is changed. Whoever has the password, it lets him in again where it stays."""
+    if disconnect and not rotate:
+        raise ServiceError(
+            Code.INVALID_REQUEST,
+            "--disconnect closes what an old password has opened: give --rotate too, for a new password",
+        )
 
 
 def _disconnect(url: Where, enrolled: Enrolled, *, wanted: bool) -> None:

@@ -100,8 +100,19 @@ class Handover:
 def _replace(target: Path, text: str) -> None:
     """Replace `target` at once by a file that only its owner reads; systemd can use it as EnvironmentFile.
 
-    The owner stays who it was.
+    The owner stays who it was. Raises `internal` where the file stays as it is.
     """
+    try:
+        _put(target, text)
+    except OSError as error:
+        raise ServiceError(
+            Code.INTERNAL,
+            f"{target} could not be written ({error.strerror or error}) and is as it was, but RabbitMQ has "
+            "the new password already: mend that, and give the user another one with --rotate",
+        ) from error
+
+
+def _put(target: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -1,7 +1,7 @@
 """Channels to publish on, opened again whenever they were lost: one with confirms, one for replies."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aio_pika import Message
@@ -41,21 +41,28 @@ class _Channel:
     def _is_good(self, channel: AbstractChannel) -> bool:
         return not channel.is_closed and self._link.is_open
 
-    async def within(self, seconds: float, sending: Awaitable[None]) -> None:
-        """`sending`, in time. Raises `unavailable`: whether the broker has the message is then not known.
+    async def within(self, seconds: float, send: Callable[[AbstractChannel, Wire], Awaitable[None]]) -> None:
+        """Send, in time. Raises `unavailable`: whether the broker has the message is then not known.
 
         Another channel is opened then. One of RabbitMQ 3.10 may refuse all that is sent to a queue that lost
         its leader, long after the queue has another.
         """
+        used: AbstractChannel | None = None
         try:
             async with asyncio.timeout(seconds):
-                await sending
+                used, wire = await self.get()
+                await send(used, wire)
         except BaseException as error:
             if is_loss(error):
-                failed, self._open = self._open, None
-                await close_quietly(failed[0] if failed else None)
+                await self._discard(used)
                 raise self._lost(error) from error
             raise
+
+    async def _discard(self, used: AbstractChannel | None) -> None:
+        """Others may use another one by now, which is not to blame."""
+        if self._open is not None and self._open[0] is used:
+            self._open = None
+        await close_quietly(used)
 
     def _lost(self, error: BaseException) -> ServiceError:
         if self._link.problem is not None:
@@ -82,15 +89,16 @@ class Outlet:
         Raises `Unroutable` where `mandatory` was given in vain, and `unavailable`: whether the broker has
         the message is then not known.
         """
-        await self._channel.within(timeout_s, self._publish(message, exchange, key, mandatory))
 
-    async def _publish(self, message: Message, exchange: str, key: str, mandatory: bool) -> None:
-        channel, _ = await self._channel.get()
-        target = await channel.get_exchange(exchange, ensure=False)
-        try:
-            await target.publish(message, key, mandatory=mandatory)
-        except PublishError as error:
-            raise Unroutable(f"no queue takes {key} from {exchange or 'the default exchange'}") from error
+        async def send(channel: AbstractChannel, _: Wire) -> None:
+            target = await channel.get_exchange(exchange, ensure=False)
+            try:
+                await target.publish(message, key, mandatory=mandatory)
+            except PublishError as error:
+                place = exchange or "the default exchange"
+                raise Unroutable(f"no queue takes {key} from {place}") from error
+
+        await self._channel.within(timeout_s, send)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +122,27 @@ class Replies:
 
         Returns when they are on their way. Raises `unavailable`: how many of them are is then not known.
         """
-        await self._channel.within(timeout_s, self._send(answers))
 
-    async def _send(self, answers: Sequence[Answered]) -> None:
-        channel, wire = await self._channel.get()
-        underlay = await channel.get_underlay_channel()
-        frame_max = underlay.connection.connection_tune.frame_max
-        await wire.send(
-            b"".join(
-                publish(
-                    underlay.number,
-                    answer.reply_to,
-                    answer.body,
-                    content_type=CONTENT_TYPE,
-                    correlation_id=answer.correlation_id,
-                    kind=answer.request,
-                    frame_max=frame_max,
-                )
-                for answer in answers
+        async def send(channel: AbstractChannel, wire: Wire) -> None:
+            await _send(channel, wire, answers)
+
+        await self._channel.within(timeout_s, send)
+
+
+async def _send(channel: AbstractChannel, wire: Wire, answers: Sequence[Answered]) -> None:
+    underlay = await channel.get_underlay_channel()
+    frame_max = underlay.connection.connection_tune.frame_max
+    await wire.send(
+        b"".join(
+            publish(
+                underlay.number,
+                answer.reply_to,
+                answer.body,
+                content_type=CONTENT_TYPE,
+                correlation_id=answer.correlation_id,
+                kind=answer.request,
+                frame_max=frame_max,
             )
+            for answer in answers
         )
+    )
