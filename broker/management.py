@@ -72,14 +72,18 @@ class Management:
 
     def _send(self, method: str, path: tuple[str, ...], body: Mapping[str, Any] | None) -> httpx.Response:
         target = "api/" + "/".join(quote(part, safe="") for part in path)
+        away: list[str] = []
         while True:
             client = self._clients[0]
             self._shown = str(client.base_url).rstrip("/")
             try:
                 return self._request(client, method, target, body)
             except ServiceError as error:
-                if error.code != Code.UNAVAILABLE or len(self._clients) == 1:
+                if error.code != Code.UNAVAILABLE:
                     raise
+                away.append(error.message)
+                if len(self._clients) == 1:
+                    raise ServiceError(error.code, "; ".join(away)) from error
                 self._clients.pop(0).close()  # whatever is asked may be asked twice
 
     def _request(
