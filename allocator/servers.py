@@ -13,6 +13,7 @@ from typing import Any
 import pymysql
 import structlog
 from pymysql.connections import Connection
+from pymysql.constants import SERVER_STATUS
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -175,4 +176,6 @@ def _settle(connection: "Connection[Any]", *, alone: bool) -> None:
         found = cursor.fetchone()
         if found and found[1] == "ON":
             cursor.execute(f"SET SESSION wsrep_sync_wait = {_ALL}")
-    connection.commit()
+    status: int = connection.server_status  # type: ignore[attr-defined]  # its stubs lack it
+    if status & SERVER_STATUS.SERVER_STATUS_IN_TRANS:
+        connection.commit()

@@ -50,7 +50,7 @@ class FakeConnection:
     def fetchone(self) -> Sequence[Any] | None:
         return self._answers.get(self.asked[-1])
 
-    def commit(self) -> None: ...
+    server_status = 0
 
     def close(self) -> None:
         self.closed = True
