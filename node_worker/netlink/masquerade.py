@@ -10,6 +10,8 @@ from node_worker.netlink.namespace import Netns
 from node_worker.netlink.session import write_sysctl
 from schemas.errors import Code, ServiceError
 
+_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"}
+"""Ours holds URLs with passwords where these are variables."""
 _NFT_S = 10
 
 
@@ -63,7 +65,13 @@ def _nft(script: str) -> None:
     """Have all of `script` done, or nothing, in the namespace that the calling thread is in."""
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"], input=script, capture_output=True, text=True, timeout=_NFT_S, check=False
+            ["nft", "-f", "-"],
+            env=_ENVIRONMENT,
+            input=script,
+            capture_output=True,
+            text=True,
+            timeout=_NFT_S,
+            check=False,
         )
         told = done.stderr.strip() if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
