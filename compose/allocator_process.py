@@ -23,6 +23,7 @@ from allocator.timers import Timers
 from broker import topology
 from broker.consumer import QueuePlan, consume
 from broker.depths import Depths
+from broker.inspection import user_of
 from broker.login import Login
 from broker.metrics import Served
 from broker.poster import poster
@@ -56,6 +57,7 @@ async def run_allocator(settings: Settings) -> None:
     Waits for a database that is away or not upgraded yet. Raises `not_provisioned` without a setting.
     """
     url = need(settings.broker, "AMQP_URL", "the allocator consumes its requests from RabbitMQ")
+    user_of(url)  # one that cannot be used is told at once, not once the database is there
     server = need(settings.database, "DATABASE_URL", "the allocator keeps its state in MySQL or MariaDB")
     engine, reads = open_engine(server), open_engine(server, reads=True)
     database, registry = Database(engine), new_registry("allocator")

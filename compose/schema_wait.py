@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from allocator import schema
 from allocator.database import is_away
-from schemas.errors import ServiceError
+from schemas.errors import Code, ServiceError
 
 _AGAIN_S = 2.0
 
@@ -20,7 +20,7 @@ async def schema_ready(engine: Engine, *, again_s: float = _AGAIN_S) -> None:
     """Return once the database can be served from; look every `again_s` seconds until then.
 
     Says why it waits, once for each reason. A schema that is newer than this code is served, and said once,
-    too. Raises what a database that lets nobody in says.
+    too. Raises `not_provisioned` where the database lets nobody in.
     """
     told = ""
     while (reason := await asyncio.to_thread(_hindrance, engine)) is not None:
@@ -37,7 +37,11 @@ def _hindrance(engine: Engine) -> str | None:
         return error.message
     except DBAPIError as error:
         if not is_away(error):
-            raise
+            raise ServiceError(
+                Code.NOT_PROVISIONED,
+                f"the database lets nobody in: {error.orig}. Look at MOORAGE_DATABASE_URL, or the file that "
+                "holds it, and at the user's rights there",
+            ) from error
         return str(error.orig)
     if newer is not None:
         log.warning(

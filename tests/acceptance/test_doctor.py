@@ -129,7 +129,7 @@ def undone(undo: Callable[[], object]) -> Iterator[None]:
 
 def test_a_stack_that_is_well_is_well_in_every_check(patient: Patient):
     found = patient.findings("--strict")
-    assert {item["state"] for item in found.values()} == {"ok"}, found
+    assert [item for item in found.values() if item["state"] != "ok"] == []
     done = patient.doctor()
     assert done.returncode == 0
     secrets = [

@@ -201,6 +201,7 @@ def test_no_log_holds_a_password(machine: Machine):
 
 
 def urls_of(pid: int | None) -> list[str]:
-    """Every URL in the environment of a process of ours."""
+    """Every URL in the files that the environment of a process of ours names."""
     variables = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return [match[1] for text in variables if (match := re.fullmatch(r"MOORAGE_\w+_URL=(.*)", text))]
+    files = [match[1] for text in variables if (match := re.fullmatch(r"MOORAGE_\w+_URL_FILE=(.*)", text))]
+    return [Path(file).read_text().strip() for file in files]
