@@ -7,7 +7,6 @@ leads all queues, or that is written to, is killed. The figure is the longest th
 import asyncio
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -58,7 +57,7 @@ def _rabbit(machine: Machine, folder: Path, rounds: int) -> float:
             victims: list[RabbitMQ] = []
 
             def kill() -> None:
-                victims.append(_leading(cluster))
+                victims.append(cluster.leading())
                 victims[-1].kill()
 
             def restart() -> None:
@@ -123,14 +122,6 @@ async def _once(client: RpcClient, network: str, waits: list[float]) -> None:
         began = time.perf_counter()
         await client.ask(asking, timeout_s=_WAIT_S)
         waits.append(time.perf_counter() - began)
-
-
-def _leading(cluster: RabbitMQCluster) -> RabbitMQ:
-    """The node that leads the queues of most partitions: of all, before any was killed."""
-    with Management(cluster.management_url) as api:
-        leaders = [q["leader"] for q in api.get("queues") if q["name"].startswith("moorage.allocator.")]
-    ((name, _),) = Counter(leaders).most_common(1)
-    return cluster.nodes[int(name.partition("@")[0].rpartition("-")[2]) - 1]
 
 
 def _wait_for_members(cluster: RabbitMQCluster) -> None:

@@ -33,7 +33,6 @@ class TlsServices:
     """Both servers, and what their clients need."""
 
     management_url: str
-    amqp_port: int
     database_url: str
     ca: Path
     client: Certificate
@@ -120,4 +119,4 @@ def tls_services(folder: Path) -> Iterator[TlsServices]:
         mariadb.start()
         rabbitmq.wait_until_ready()
         api = URL(rabbitmq.management_url).with_scheme("https").with_port(management)
-        yield TlsServices(str(api), amqp, mariadb.url(), authority.file, client, stranger.file)
+        yield TlsServices(str(api), mariadb.url(), authority.file, client, stranger.file)

@@ -1,16 +1,20 @@
 """Three RabbitMQ nodes that make one cluster, on loopback ports: what tests of failover run on."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from broker import topology
 from broker.login import joined
+from broker.management import Management
 from compose.services.identity import ensure_identity
 from compose.services.programs import find_programs
 from compose.services.rabbitmq import RabbitMQ
 
 SIZE = 3
+_PARTITIONS = {topology.allocator_queue(p) for p in range(topology.PARTITIONS)}
 
 
 class RabbitMQCluster:
@@ -28,6 +32,13 @@ class RabbitMQCluster:
     def addresses(self) -> str:
         """HOST:PORT of all, for clients."""
         return ",".join(f"127.0.0.1:{node.ports.amqp}" for node in self.nodes)
+
+    def leading(self) -> RabbitMQ:
+        """The node that leads the queues of most partitions: of all, before any was killed."""
+        with Management(self.management_url) as api:
+            leaders = [q["leader"] for q in api.get("queues") if q["name"] in _PARTITIONS]
+        ((name, _),) = Counter(leaders).most_common(1)
+        return self.nodes[int(name.partition("@")[0].rpartition("-")[2]) - 1]
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The RabbitMQ node that leads all queues is killed: what was asked is not lost, nor done twice."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -13,9 +12,7 @@ from bench.clustered import System, running_system
 from broker import topology
 from broker.audit import lacking_members
 from broker.login import each_server
-from broker.management import Management
 from compose.services.local import LocalServices
-from compose.services.rabbitmq import RabbitMQ
 from compose.services.rabbitmq_cluster import RabbitMQCluster, rabbitmq_cluster
 from tests.cluster.system import attach, clients, detach, pods, release_of
 from tests.integration.brokering import hand, until
@@ -43,19 +40,10 @@ def system(
         yield running
 
 
-def leading(brokers: RabbitMQCluster) -> RabbitMQ:
-    """The node that leads the queues of most partitions: of all, before any was killed."""
-    with Management(brokers.management_url) as api:
-        leaders = [q["leader"] for q in api.get("queues") if q["name"].startswith("moorage.allocator.")]
-    ((name, _),) = Counter(leaders).most_common(1)
-    number = int(name.partition("@")[0].rpartition("-")[2])
-    return brokers.nodes[number - 1]
-
-
 async def test_the_leader_of_all_queues_is_killed_in_a_burst(
     brokers: RabbitMQCluster, system: System, engine: Engine
 ):
-    leader, answers, requests = leading(brokers), dict[UUID, str](), pods(PODS)
+    leader, answers, requests = brokers.leading(), dict[UUID, str](), pods(PODS)
     async with clients(system.node) as asked:
         await attach(asked, requests, answers, leader.kill)
         assert len(answers) == len(set(answers.values())) == PODS
@@ -74,7 +62,7 @@ async def test_what_rabbitmq_has_confirmed_outlives_the_leader(
     brokers: RabbitMQCluster, system: System, engine: Engine
 ):
     """Nobody waits for these answers, so nobody asks again: what was confirmed must be done."""
-    leader, answers, requests = leading(brokers), dict[UUID, str](), pods(600)
+    leader, answers, requests = brokers.leading(), dict[UUID, str](), pods(600)
     async with clients(system.node) as asked:
         await attach(asked, requests, answers)
     survivor = next(

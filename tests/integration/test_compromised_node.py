@@ -296,5 +296,4 @@ async def _nothing(_: object) -> None:
 
 
 async def _waits(broker: Broker, queue: str, count: int = 1) -> bool:
-    await asyncio.sleep(0)
     return await ready(broker, queue) == count
